@@ -341,7 +341,7 @@ def made(path: str, *values: Any) -> Member:
 class CalibratedOptions(MemberOptions):
     """A member whose predictions may be calibrated, where it stands above the first level."""
 
-    calibrate: Literal["none", "auto", "temperature", "class_scaling", "linear", "shift"] = Field(
+    calibrate: Literal["none", "auto", "temperature", "class_scaling", "by_label", "linear", "shift"] = Field(
         "none",
         description="Above the first level: auto calibrates predictions where that lowers the out-of-fold loss by "
         "more than one standard error; a family of maps is fitted whatever it gains.",

@@ -2,296 +2,24 @@
 
 In:  predictions of rows by models that did not see them, targets, the folds of these rows.
 Out: a `Calibration`: a family of maps and its numbers, kept only where it lowers the loss of rows that it was not
-     fitted on. Which families there are for a task, the simplest first, the `Task` says.
+     fitted on.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from stackfeat.meta.calibration_families import FAMILIES, UNMOVED, ByLabel, ClassScores, Family
 from stackfeat.meta.gating.blocks import paired_gain
 from stackfeat.store import Entry, EntryWriter
 from stackfeat.structure import must
-from stackfeat.tasks.classification import log_probability
-from stackfeat.tasks.quantile import weighted_quantiles
 from stackfeat.tasks.task import Task
-
-SMALLEST_SCALE, LARGEST_SCALE = 0.02, 50.0
-"""Bounds of what scores are multiplied by: above zero, so that no family turns the order of rows round."""
-
-_STEPS = 50
-"""Of Newton, on a convex function: more than any row needs."""
 
 SMALLEST_INFORMATION = 1e-9
 """With less of it, all predictions are alike."""
-
-
-Levels = tuple[float, ...]
-
-
-class Family(ABC):
-    """Maps of one form, told apart by a few numbers."""
-
-    name: ClassVar[str]
-
-    @classmethod
-    @abstractmethod
-    def fit(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
-    ) -> np.ndarray:
-        """Return the numbers, float64 (n_numbers, n_columns), that lower the loss most.
-
-        Parameters
-        ----------
-        prediction : ndarray of shape (n_rows, n_outputs)
-        y : ndarray
-            Codes of classes, or values on the members' scale.
-        weight : ndarray of shape (n_rows,)
-            Sums to 1.
-        levels : tuple of float
-            The quantiles that columns are.
-        """
-
-    @classmethod
-    @abstractmethod
-    def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Return the calibrated predictions, float64 (n_rows, n_outputs)."""
-
-    @classmethod
-    @abstractmethod
-    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Return what `apply` made the predictions of."""
-
-    @classmethod
-    @abstractmethod
-    def slope_score(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        """Return each row's push on a slope of 1 beside free offsets, (n_rows,), and how firmly all rows hold it.
-
-        The derivative of its gain in loss by the slope, and the mean second derivative (Fisher information).
-        """
-
-    @classmethod
-    @abstractmethod
-    def shape(cls, n_outputs: int) -> tuple[int, int]:
-        """Return the shape of the numbers for predictions of so many columns."""
-
-    @classmethod
-    @abstractmethod
-    def described(cls, numbers: np.ndarray) -> dict[str, Any]:
-        """Return the numbers by name, as JSON."""
-
-
-class ClassScores(Family):
-    """What maps of class scores, the logarithms of probabilities, have in common."""
-
-    @classmethod
-    def slope_score(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        scores, right = log_probability(prediction), -prediction
-        right[np.arange(len(y)), y] += 1.0
-        centred = scores - (prediction * scores).sum(axis=1, keepdims=True)
-        others = prediction[:, 1:]
-        together = weight @ (prediction * centred)[:, 1:]
-        offsets = np.diag(weight @ others) - (weight[:, None] * others).T @ others
-        pull = np.linalg.pinv(offsets) @ together
-        information = float(weight @ (prediction * scores * centred).sum(axis=1) - together @ pull)
-        return (right * scores).sum(axis=1) - right[:, 1:] @ pull, information
-
-
-class Temperature(ClassScores):
-    """Class scores divided by one temperature."""
-
-    name: ClassVar[str] = "temperature"
-
-    @classmethod
-    def fit(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
-    ) -> np.ndarray:
-        from scipy.optimize import minimize_scalar
-
-        scores = log_probability(prediction)
-
-        def loss(log_scale: float) -> float:
-            return float(weight @ _log_loss(np.exp(log_scale) * scores, y))
-
-        bounds = (float(np.log(SMALLEST_SCALE)), float(np.log(LARGEST_SCALE)))
-        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-        return np.array([[np.exp(found.x)]])
-
-    @classmethod
-    def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return _softmax(numbers[0, 0] * log_probability(prediction))
-
-    @classmethod
-    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return _softmax(log_probability(prediction) / numbers[0, 0])
-
-    @classmethod
-    def shape(cls, n_outputs: int) -> tuple[int, int]:
-        return 1, 1
-
-    @classmethod
-    def described(cls, numbers: np.ndarray) -> dict[str, Any]:
-        return {"temperature": float(1.0 / numbers[0, 0])}
-
-
-class ClassScaling(ClassScores):
-    """Class scores each times a factor plus an offset: beta calibration of two classes, vector scaling of more.
-
-    Factors are drawn to 1 and offsets to 0 with the strength of one row each, so that a class of few rows stays
-    where it is.
-    """
-
-    name: ClassVar[str] = "class_scaling"
-
-    @classmethod
-    def fit(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
-    ) -> np.ndarray:
-        from scipy.optimize import minimize
-
-        scores, n_outputs = log_probability(prediction), prediction.shape[1]
-        identity = np.repeat([1.0, 0.0], n_outputs)
-        penalty = float((weight**2).sum())
-        targets = np.zeros(scores.shape)
-        targets[np.arange(len(y)), y] = 1.0
-
-        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            factors, offsets = flat.reshape(2, n_outputs)
-            moved = factors * scores + offsets
-            wrong = weight[:, None] * (_softmax(moved) - targets)
-            slope = np.concatenate([(wrong * scores).sum(axis=0), wrong.sum(axis=0)])
-            away = flat - identity
-            value = float(weight @ _log_loss(moved, y)) + 0.5 * penalty * float(away @ away)
-            return value, slope + penalty * away
-
-        bounds = [(SMALLEST_SCALE, LARGEST_SCALE)] * n_outputs + [(None, None)] * n_outputs
-        found = minimize(loss, identity, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300})
-        return np.asarray(found.x if np.isfinite(found.x).all() else identity).reshape(2, n_outputs)
-
-    @classmethod
-    def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return _softmax(numbers[0] * log_probability(prediction) + numbers[1])
-
-    @classmethod
-    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        from scipy.special import logsumexp
-
-        factors, moved = numbers[0], log_probability(prediction) - numbers[1]
-        # A sum was taken from all scores of a row: that with which they are logarithms of probabilities again.
-        taken = np.zeros((len(moved), 1))
-        for _ in range(_STEPS):
-            scores = (moved + taken) / factors
-            total = logsumexp(scores, axis=1, keepdims=True)
-            taken -= total / (np.exp(scores - total) / factors).sum(axis=1, keepdims=True)
-        return _softmax((moved + taken) / factors)
-
-    @classmethod
-    def shape(cls, n_outputs: int) -> tuple[int, int]:
-        return 2, n_outputs
-
-    @classmethod
-    def described(cls, numbers: np.ndarray) -> dict[str, Any]:
-        return {"factors": numbers[0].tolist(), "offsets": numbers[1].tolist()}
-
-
-class Linear(Family):
-    """Values times a slope plus an intercept, by least squares, each target for itself."""
-
-    name: ClassVar[str] = "linear"
-
-    @classmethod
-    def fit(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
-    ) -> np.ndarray:
-        targets = y.reshape(prediction.shape)
-        mean, wanted = weight @ prediction, weight @ targets
-        spread = weight @ (prediction - mean) ** 2
-        together = weight @ ((prediction - mean) * (targets - wanted))
-        slope = np.divide(together, spread, out=np.ones_like(mean), where=spread > 0)
-        slope = np.clip(slope, SMALLEST_SCALE, LARGEST_SCALE)
-        return np.stack([slope, wanted - slope * mean])
-
-    @classmethod
-    def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return np.asarray(numbers[0] * prediction + numbers[1])
-
-    @classmethod
-    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return np.asarray((prediction - numbers[1]) / numbers[0])
-
-    @classmethod
-    def slope_score(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        residual = y.reshape(prediction.shape) - prediction
-        centred = prediction - weight @ prediction
-        spread, varies = weight @ centred**2, np.ptp(prediction, axis=0) > 0
-        # Targets have units of their own.
-        shares = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies) / len(spread)
-        return (centred * (residual - weight @ residual)) @ shares, float(np.mean(varies))
-
-    @classmethod
-    def shape(cls, n_outputs: int) -> tuple[int, int]:
-        return 2, n_outputs
-
-    @classmethod
-    def described(cls, numbers: np.ndarray) -> dict[str, Any]:
-        return {"slope": numbers[0].tolist(), "intercept": numbers[1].tolist()}
-
-
-class Shift(Family):
-    """Each quantile moved by that quantile of how far targets lie above it.
-
-    A new target then lies below it with its probability: conformal in the sense of
-    Y. Romano and others, NeurIPS 2019, arXiv:1905.03222, each quantile for itself.
-    """
-
-    name: ClassVar[str] = "shift"
-
-    @classmethod
-    def fit(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray, levels: Levels = ()
-    ) -> np.ndarray:
-        above = (y[:, None] - prediction).T
-        pairs = zip(above, levels, strict=True)
-        return np.array([[weighted_quantiles(one, np.array([level]), weight)[0] for one, level in pairs]])
-
-    @classmethod
-    def apply(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return np.sort(prediction + numbers[0], axis=1)
-
-    @classmethod
-    def undo(cls, numbers: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return np.sort(prediction - numbers[0], axis=1)
-
-    @classmethod
-    def slope_score(
-        cls, prediction: np.ndarray, y: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        # Averages of quantiles are not widened: what is known of means does not hold for them.
-        return np.zeros(len(y)), 0.0
-
-    @classmethod
-    def shape(cls, n_outputs: int) -> tuple[int, int]:
-        return 1, n_outputs
-
-    @classmethod
-    def described(cls, numbers: np.ndarray) -> dict[str, Any]:
-        return {"shifts": numbers[0].tolist()}
-
-
-FAMILIES: dict[str, type[Family]] = {
-    family.name: family for family in (Temperature, ClassScaling, Linear, Shift)
-}
-"""By the names that `Task.calibrations` gives."""
 
 
 @dataclass(frozen=True)
@@ -405,7 +133,54 @@ def choose_calibration(
         The name of a family that is kept whatever it gains; no other is tried.
     """
     weight = np.ones(len(y)) if weight is None else weight
-    before = plain = task.row_loss(y, prediction, task.unit_of(y))
+    plain = task.row_loss(y, prediction, task.unit_of(y))
+    if ByLabel.name in task.calibrations:
+        kept, numbers, parameters, losses, trials = _by_label(
+            prediction, y, fold_of, task, weight, clusters, plain
+        )
+    else:
+        chosen = _chosen(prediction, y, fold_of, task, weight, clusters, given)
+        kept, losses, trials = chosen.family, chosen.losses, chosen.trials
+        numbers = chosen.fitted(prediction, y, task, weight)
+        parameters = {} if kept is None else kept.described(numbers)
+    gain, error = paired_gain(plain, losses, weight, clusters)
+    report = {
+        "family": "none" if kept is None else kept.name,
+        "parameters": parameters,
+        "gain": gain,
+        "se": error,
+        "slope_se": _slope_error(Calibration(kept, numbers, {}).apply(prediction), y, task, weight, clusters),
+        "trials": [trial.to_json() for trial in trials],
+    }
+    return Calibration(kept, numbers, report)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The family that was kept, the losses of held-out folds with it, and what was tried."""
+
+    family: type[Family] | None
+    losses: np.ndarray
+    trials: list[Trial]
+
+    def fitted(self, prediction: np.ndarray, y: np.ndarray, task: Task, weight: np.ndarray) -> np.ndarray:
+        """Return the numbers of the family, fitted on all rows."""
+        if self.family is None:
+            return np.zeros((0, 0))
+        return self.family.fit(prediction, y, weight / weight.sum(), task.quantiles)
+
+
+def _chosen(
+    prediction: np.ndarray,
+    y: np.ndarray,
+    fold_of: np.ndarray,
+    task: Task,
+    weight: np.ndarray,
+    clusters: np.ndarray | None,
+    given: str | None = None,
+) -> _Chosen:
+    """Try the families of a task one after the other."""
+    before = task.row_loss(y, prediction, task.unit_of(y))
     kept: type[Family] | None = None
     trials: list[Trial] = []
     for family in (FAMILIES[name] for name in ([given] if given else task.calibrations)):
@@ -414,19 +189,51 @@ def choose_calibration(
         trials.append(Trial(family.name, gain, error, bool(given) or gain > task.calibration_se * error))
         if trials[-1].is_kept:
             kept, before = family, losses
-    gain, error = paired_gain(plain, before, weight, clusters)
-    numbers = (
-        np.zeros((0, 0)) if kept is None else kept.fit(prediction, y, weight / weight.sum(), task.quantiles)
-    )
-    report = {
-        "family": "none" if kept is None else kept.name,
-        "parameters": {} if kept is None else kept.described(numbers),
-        "gain": gain,
-        "se": error,
-        "slope_se": _slope_error(Calibration(kept, numbers, {}).apply(prediction), y, task, weight, clusters),
-        "trials": [trial.to_json() for trial in trials],
-    }
-    return Calibration(kept, numbers, report)
+    return _Chosen(kept, before, trials)
+
+
+def _by_label(
+    prediction: np.ndarray,
+    y: np.ndarray,
+    fold_of: np.ndarray,
+    task: Task,
+    weight: np.ndarray,
+    clusters: np.ndarray | None,
+    plain: np.ndarray,
+) -> tuple[type[Family] | None, np.ndarray, dict[str, Any], np.ndarray, list[Trial]]:
+    """Choose for each label by itself: a family of two classes, or none.
+
+    Returns
+    -------
+    family, numbers
+        `ByLabel` and its numbers, or none where all labels stay as they are.
+    parameters : dict
+        By label what was kept of it.
+    losses : ndarray of shape (n_rows,)
+        Of held-out folds, the mean over labels.
+    trials : list of Trial
+        Of all labels together.
+    """
+    numbers, losses = np.repeat(UNMOVED[:, None], task.n_targets, axis=1), []
+    parameters: dict[str, Any] = {}
+    for place, (part, label) in enumerate(zip(task.parts, task.names, strict=True)):
+        said, own = task.part_of_prediction(prediction, place), task.part_of_y(y, place)
+        chosen = _chosen(said, own, fold_of, part, weight, clusters)
+        losses.append(chosen.losses)
+        # Of a label that all rows have, or none, nothing can be learnt.
+        if chosen.family is None or len(np.unique(own[weight > 0])) < 2:
+            losses[-1] = part.row_loss(own, said)
+            continue
+        fitted = chosen.fitted(said, own, part, weight)
+        assert issubclass(chosen.family, ClassScores)
+        numbers[:, place] = chosen.family.as_scaling(fitted, 2).ravel()
+        gain, error = paired_gain(part.row_loss(own, said), chosen.losses, weight, clusters)
+        kept = {"family": chosen.family.name, **chosen.family.described(fitted)}
+        parameters[label] = {**kept, "gain": gain, "se": error}
+    mean = np.mean(losses, axis=0)
+    trial = Trial(ByLabel.name, *paired_gain(plain, mean, weight, clusters), is_kept=bool(parameters))
+    family = ByLabel if parameters else None
+    return family, numbers if parameters else np.zeros((0, 0)), parameters, mean, [trial]
 
 
 def _slope_error(
@@ -459,15 +266,3 @@ def _held_out_losses(
         numbers = family.fit(prediction[~held_out], y[~held_out], shares / shares.sum(), task.quantiles)
         losses[held_out] = task.row_loss(y[held_out], family.apply(numbers, prediction[held_out]), unit)
     return losses
-
-
-def _log_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    from scipy.special import logsumexp
-
-    return np.asarray(logsumexp(scores, axis=1) - scores[np.arange(len(y)), y])
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    from scipy.special import softmax
-
-    return np.asarray(softmax(scores, axis=1))

@@ -51,8 +51,8 @@ class Multilabel(OfProbabilities):
     method = "predict_proba"
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
-    calibrations = ()
-    pictures = ()
+    calibrations = ("by_label",)
+    pictures = ("reliability", "targets", "calibrations")
     reported = ("log_loss", "roc_auc", "f1_macro", "f1_micro", "hamming")
     has_widths = False
     region_words = ("label sets", "mean number of labels")
@@ -193,6 +193,10 @@ class Multilabel(OfProbabilities):
 
         wrong = (decided != y).sum(axis=1)
         return {"truth": named(y), "predicted": named(decided), "labels wrong": wrong.tolist()}
+
+    def said_and_came(self, y: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of each label of each row, and whether the row has it."""
+        return np.ravel(prediction), np.ravel(y > 0)
 
     # Sets of labels: each label that a row has is in its set at the level
 

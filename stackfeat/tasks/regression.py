@@ -38,7 +38,13 @@ class Regression(Task):
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Regressor"
     unusable_training = ("class_weight", "label_smoothing", "mixup", "cutmix")
     calibrations = ("linear",)
-    pictures: ClassVar[tuple[str, ...]] = ("predicted", "residuals", "calibrations", "distribution")
+    pictures: ClassVar[tuple[str, ...]] = (
+        "predicted",
+        "residuals",
+        "targets",
+        "calibrations",
+        "distribution",
+    )
     reported: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2")
     takes_targets = True
     has_widths = True

@@ -13,14 +13,15 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss
 
 from stackfeat.errors import StructureError
-from stackfeat.meta.calibration import (
+from stackfeat.meta.calibration import Calibration, choose_calibration
+from stackfeat.meta.calibration_families import (
     FAMILIES,
-    Calibration,
+    UNMOVED,
+    ByLabel,
     ClassScaling,
     Linear,
     Shift,
     Temperature,
-    choose_calibration,
 )
 from stackfeat.store import MemoryStore
 from stackfeat.tasks.quantile import of_quantiles
@@ -55,7 +56,8 @@ def test_every_family_that_a_task_names_is_there_and_every_one_is_named() -> Non
 def test_undoing_gives_back_what_was_calibrated(name: str, n_outputs: int) -> None:
     random, family = np.random.default_rng(2), FAMILIES[name]
     shape = family.shape(n_outputs)
-    numbers = np.vstack([random.uniform(0.3, 3.0, shape[1]), random.normal(size=shape[1])])[: shape[0]]
+    factors = random.uniform(0.3, 3.0, (max(1, shape[0] // 2), shape[1]))
+    numbers = np.vstack([factors, random.normal(size=factors.shape)])[: shape[0]]
     prediction = softmax(2.0 * random.normal(size=(500, n_outputs)), axis=1)
     if name == "shift":
         # Quantiles that do not cross, before and after.
@@ -180,6 +182,75 @@ def test_a_class_that_was_never_predicted_breaks_nothing() -> None:
     prediction, y = np.array([[1.0, 0.0], [0.0, 1.0]] * 30), np.array([0, 1, 1] * 20)
     found = chosen(prediction, y, BINARY)
     assert np.isfinite(found.apply(prediction)).all() and found.found["gain"] > 0
+
+
+SETS = Task("multilabel", n_targets=4, targets=("right", "sure", "rare", "nobody"))
+
+
+def labelled(n: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-odds of four labels, labels drawn by them, and log-odds as somebody says them who is wrong about two."""
+    random = np.random.default_rng(7)
+    scores = random.normal(size=(n, 4)) * 1.5 - np.array([0.0, 0.0, 1.0, 0.0])
+    y = (random.random(scores.shape) < expit(scores)).astype(np.int64)
+    y[:, 3] = 0
+    return scores, y, np.column_stack([scores[:, 0], 3 * scores[:, 1], scores[:, 2] + 1.0, scores[:, 3]])
+
+
+def test_labels_are_calibrated_one_by_one_and_those_that_are_right_stay_to_the_bit() -> None:
+    _, y, said = labelled()
+    prediction = expit(said)
+    found = chosen(prediction, y, SETS)
+    assert found.family is ByLabel and set(found.found["parameters"]) == {"sure", "rare"}
+    after = found.apply(prediction)
+    # A label that nobody has would be called ever less likely: nothing is known of it.
+    np.testing.assert_array_equal(after[:, [0, 3]], prediction[:, [0, 3]])
+    sure = found.found["parameters"]["sure"]
+    oracle = LogisticRegression(C=1e8, fit_intercept=False).fit(said[:, 1:2], y[:, 1])
+    assert 1 / sure["temperature"] == pytest.approx(oracle.coef_[0, 0], rel=0.01)
+    np.testing.assert_allclose(after[:, 1], oracle.predict_proba(said[:, 1:2])[:, 1], atol=0.002)
+    oracle = LogisticRegression(C=1e8).fit(said[:, 2:3], y[:, 2])
+    np.testing.assert_allclose(after[:, 2], oracle.predict_proba(said[:, 2:3])[:, 1], atol=0.02)
+    lost = [np.mean([log_loss(y[:, j], p[:, j]) for j in range(3)]) for p in (prediction, after)]
+    assert found.found["gain"] * 4 / 3 == pytest.approx(lost[0] - lost[1], rel=0.05)
+    np.testing.assert_allclose(found.undo(after), prediction, rtol=1e-6, atol=1e-9)
+
+
+def test_labels_that_are_right_keep_no_family() -> None:
+    scores, y, _ = labelled()
+    found = choose_calibration(expit(scores[:, :2]), y[:, :2], folds(len(y)), Task("multilabel", n_targets=2))
+    assert found.family is None and found.apply(scores) is scores and found.found["family"] == "none"
+    (trial,) = found.found["trials"]
+    assert trial == {"family": "by_label", "gain": 0.0, "se": 0.0, "kept": False}
+
+
+def test_the_error_of_the_slope_of_labels_is_that_of_all_of_them_together() -> None:
+    """The curvature of the log-likelihood of one slope beside an offset of each label, by differences."""
+    scores, y, _ = labelled(1500)
+    scores, y = scores[:, :3], y[:, :3]
+
+    def loss(slope: float) -> float:
+        def of(offsets: np.ndarray) -> float:
+            return float(np.logaddexp(0.0, np.where(y > 0, -1, 1) * (slope * scores + offsets)).sum())
+
+        return float(minimize(of, np.zeros(3), method="BFGS", options={"gtol": 1e-8}).fun)
+
+    curvature = (loss(1.1) - 2 * loss(1.0) + loss(0.9)) / 0.01
+    found = chosen(expit(scores), y, Task("multilabel", n_targets=3))
+    assert found.found["slope_se"] == pytest.approx(curvature**-0.5, rel=0.1)
+
+
+def test_the_calibration_of_labels_is_stored_and_no_other_shape_is_read() -> None:
+    _, y, said = labelled()
+    found, store = chosen(expit(said), y, SETS), MemoryStore()
+    with store.write("a" * 64, "fit", {}) as writer:
+        found.save(writer)
+    loaded = Calibration.load(store.read("a" * 64), SETS)
+    np.testing.assert_array_equal(loaded.apply(expit(said)), found.apply(expit(said)))
+    with store.write("b" * 64, "fit", {}) as writer:
+        writer.json("calibration", {"family": "by_label", "report": {}})
+        writer.array("calibration/numbers", UNMOVED[:, None])
+    with pytest.raises(StructureError, match=r"must be the numbers of by_label; got \(4, 1\)"):
+        Calibration.load(store.read("b" * 64), SETS)
 
 
 @pytest.mark.parametrize("task", [BINARY, THREE, VALUE])

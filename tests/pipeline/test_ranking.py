@@ -162,6 +162,7 @@ def test_explanations_and_audits_know_lists(run: Project) -> None:
 def test_the_report_shows_what_stands_at_each_place(run: Project) -> None:
     content = json.loads((run.run_folder / "report.json").read_text())
     assert not {"predicted", "residuals"} & set(content["pictures"])
+    assert "pictures/positions.csv" in (run.run_folder / "report.html").read_text()
     numbers = pd.DataFrame(content["pictures"]["positions"])
     scores = json.loads((run.run_folder / "scores.json").read_text())
     train, said = (

@@ -131,12 +131,29 @@ def test_the_predictor_says_of_each_target_what_the_run_said(finished: Project) 
 def test_the_report_explain_and_audit_take_several_targets(finished: Project) -> None:
     said = finished.cli("report", finished.run_folder)
     assert said.code == 0 and "could not be made" not in said.out, said.out
+    page = (finished.run_folder / "report.html").read_text()
+    assert "Target by target" in page
     said = finished.cli("explain", finished.run_folder, "--repeats", 1, "--rows", 60)
     assert said.code == 0, said.err
     said = finished.cli("audit", finished.run_folder)
     assert said.code == 0 and "pass:" in said.out, said.out + said.err
     said = finished.cli("compare", finished.run_folder, finished.run_folder)
     assert said.code in (0, 2), said.err
+
+
+def test_the_picture_of_targets_holds_the_means_of_tenths_of_each(finished: Project) -> None:
+    numbers = pd.read_csv(finished.run_folder / "pictures" / "targets.csv")
+    train = pd.read_csv(finished.folder / "train.csv").set_index("id")
+    oof = pd.read_csv(finished.run_folder / "oof" / "meta.gated.csv").set_index("id").loc[train.index]
+    assert list(numbers["target"].unique()) == TARGETS
+    for name in TARGETS:
+        part = numbers[numbers["target"] == name]
+        tenth = np.arange(N_ROWS) // (N_ROWS // 10)
+        order = oof[name].sort_values(kind="stable").index
+        groups = pd.DataFrame({"said": oof.loc[order, name], "came": train.loc[order, name]}).groupby(tenth)
+        np.testing.assert_allclose(part["said"], groups["said"].mean(), rtol=1e-6)
+        np.testing.assert_allclose(part["happened"], groups["came"].mean(), rtol=1e-6)
+        np.testing.assert_allclose(part["error"], groups["came"].std(ddof=0) / 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("learner", ["gated_linear", "sklearn.linear_model.Ridge", "lightgbm.LGBMRegressor"])

@@ -68,6 +68,10 @@ class Plots:
         """Draw how errors are spread along what is predicted."""
         return self._plot("residuals")
 
+    def plot_targets(self) -> Figure:
+        """Draw what was predicted of each of several targets, or labels, against what came of it."""
+        return self._plot("targets")
+
     def plot_quantiles(self) -> Figure:
         """Draw predicted quantiles beside those of the targets."""
         return self._plot("quantiles")

@@ -9,6 +9,7 @@ from stackfeat.output.report.pictures.members import Correlation, FoldScores, Gr
 from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
 from stackfeat.output.report.pictures.picture import Picture
 from stackfeat.output.report.pictures.quantiles import Coverage, Quantiles
+from stackfeat.output.report.pictures.targets import Targets
 from stackfeat.output.report.pictures.trust import Calibrations, Intervals
 from stackfeat.output.report.pictures.values import Distribution, Predicted, Residuals
 
@@ -26,6 +27,7 @@ PICTURES: dict[str, Picture] = {
         Reliability(),
         Predicted(),
         Residuals(),
+        Targets(),
         Quantiles(),
         Coverage(),
         Positions(),

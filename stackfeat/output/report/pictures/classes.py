@@ -276,9 +276,11 @@ class Reliability(Picture):
 
     def numbers(self, evidence: Evidence) -> Numbers:
         said, happened = evidence.task.said_and_came(evidence.target, evidence.prediction)
+        # Of several labels each row counts once for each of them.
+        folds = np.repeat(evidence.folds, len(said) // len(evidence.folds))
         rows: list[tuple[Any, ...]] = []
         for fold in (ALL, *range(evidence.finished.folds.n_folds)):
-            inside = np.flatnonzero(evidence.folds == fold) if fold != ALL else np.arange(len(said))
+            inside = np.flatnonzero(folds == fold) if fold != ALL else np.arange(len(said))
             rows += [(str(fold), *row) for row in happened_by_tenth(said[inside], happened[inside])]
         return table(rows, ("fold", "said", "happened", "error", "rows"))
 
