@@ -63,10 +63,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def load(name: str, folder: Path) -> Samples:
-    """Return the training part of a set."""
+def load(name: str, folder: Path, given: dict[str, Any] | None = None) -> Samples:
+    """Return the training part of a set; `given` stands for what `SETS` says of it."""
     base, _, size = name.partition("@")
-    given = SETS[name]
+    given = given or SETS[name]
     frame = pd.read_parquet(folder / base / "data.parquet")
     frame = frame[frame["split"] == "train"].drop(columns=["id", "split", *given.get("drop", [])])
     frame = frame.sample(int(size), random_state=0) if size else frame
