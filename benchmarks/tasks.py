@@ -49,7 +49,7 @@ from stackfeat.tasks.task import Task  # noqa: E402
 
 N_DRAWS = 1000
 QUIET = {"n_jobs": 1, "verbosity": -1, "random_state": 0}
-PENALTIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+PENALTIES = (0.5, 2.0, 8.0, 32.0)
 """Of the words of texts: values of ``C``."""
 
 Array = np.ndarray
