@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("work/quantiles"))
     parser.add_argument("--only", choices=TABLES, action="append")
+    parser.add_argument("--calibrate", default="auto", help="of all members above the first level")
     parser.add_argument("--rows", type=int, default=6_000, help="training rows at most")
     arguments = parser.parse_args()
     print(
@@ -78,7 +79,7 @@ def main() -> None:
     for name in arguments.only or TABLES:
         source = arguments.data / (TABLES[name].source or name)
         train, test, y = prepared(TABLES[name], source, arguments.rows)
-        folder = finished(TABLES[name], train, test, arguments.work / name)
+        folder = finished(TABLES[name], train, test, arguments.work / name, arguments.calibrate)
         print(line(name, folder, train, test, y), flush=True)
 
 
@@ -97,13 +98,15 @@ def prepared(table: Table, source: Path, most: int) -> tuple[pd.DataFrame, pd.Da
     return train, test, y.loc[test["id"]].astype(float)
 
 
-def finished(table: Table, train: pd.DataFrame, test: pd.DataFrame, folder: Path) -> Path:
+def finished(
+    table: Table, train: pd.DataFrame, test: pd.DataFrame, folder: Path, calibrate: str = "auto"
+) -> Path:
     """Run a stack, unless it was run before, and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     train.to_parquet(folder / "train.parquet")
     test.to_parquet(folder / "test.parquet")
-    path = folder / "config.yaml"
-    path.write_text(json.dumps(config(table)))
+    path = folder / f"{calibrate}.yaml"
+    path.write_text(json.dumps(config(table, calibrate)))
     return run(load_config(path)).folder
 
 
@@ -136,13 +139,14 @@ def line(name: str, folder: Path, train: pd.DataFrame, test: pd.DataFrame, y: pd
     )
 
 
-def config(table: Table) -> dict[str, Any]:
+def config(table: Table, calibrate: str) -> dict[str, Any]:
     """Return the config of a stack of two nets, two kinds of boosting and a linear model."""
     boosting = {"subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.7}
     reads, everything = ["base/*/prediction"], ["base/*/prediction", "meta/*/prediction"]
     hist = {"learning_rate": 0.06, "max_leaf_nodes": 15}
     linear = {"estimator": "sklearn.linear_model.QuantileRegressor", "params": {"alpha": 0.001}}
     return {
+        "name": calibrate,
         "task": "quantile",
         "metric": "pinball",
         "quantiles": LEVELS,
@@ -174,11 +178,11 @@ def config(table: Table) -> dict[str, Any]:
                 "hist": {"estimator": "sklearn.ensemble.HistGradientBoostingRegressor", "params": hist},
                 "linear": linear,
             },
-            "meta": {"gated": {"estimator": "gated_linear", "inputs": ["base/*/*"], "calibrate": "auto"}},
+            "meta": {"gated": {"estimator": "gated_linear", "inputs": ["base/*/*"], "calibrate": calibrate}},
             "final": {
-                "soft": {"vote": "soft", "inputs": reads, "calibrate": "auto"},
-                "weighted": {"vote": "weighted", "inputs": everything, "calibrate": "auto"},
-                "greedy": {"vote": "greedy", "inputs": everything, "calibrate": "auto"},
+                "soft": {"vote": "soft", "inputs": reads, "calibrate": calibrate},
+                "weighted": {"vote": "weighted", "inputs": everything, "calibrate": calibrate},
+                "greedy": {"vote": "greedy", "inputs": everything, "calibrate": calibrate},
             },
         },
         "executor": {"kind": "loky", "jobs": 2},

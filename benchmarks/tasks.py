@@ -115,8 +115,8 @@ class Run:
     def params(self, kind: str) -> dict[str, Any]:
         """Return the params of the first LightGBM member of a kind."""
         members = self.config["levels"]["base"].values()
-        found = next((one for one in members if str(one.get("estimator", "")).endswith(kind)), {})
-        return dict(found.get("params", {}))
+        named = [one for one in members if str(one.get("estimator", "")).endswith(kind)]
+        return dict(named[0].get("params", {})) if named else {}
 
     def by_folds(self, fit: Fit) -> tuple[Array, Array]:
         """Return predictions out of fold, and of test rows: the mean of folds' models, in time one of all rows."""
@@ -141,17 +141,17 @@ def read_run(folder: Path, source: Path) -> Run:
     is_test = (frame["split"] == "test").to_numpy()
     y = frame[targets].copy()
     for target in [one for one in targets if one in labels]:
-        y.loc[is_test, target] = labels.loc[frame.index[is_test], target]
+        y[target] = y[target].where(~is_test, labels[target].reindex(frame.index))
     kept = (frame.index.isin(folds.index) | is_test) & y.notna().all(axis=1).to_numpy()
     frame, y, is_test = frame[kept], y[kept], is_test[kept]
     task = task_of(config, y)
-    codes = np.searchsorted(np.asarray(task.classes), y.iloc[:, 0]) if task.classes else y.to_numpy(float)
+    codes = np.searchsorted(task.classes, y.iloc[:, 0]) if task.classes else y.to_numpy(dtype=task.dtype)
     codes = codes if len(targets) > 1 else codes.reshape(-1)
     query, group = data.get("query"), data.get("group") or data.get("query")
     lists = None if not query else frame[query].to_numpy()
     clusters = None if not group else frame[group].to_numpy()
     unread = {"id", "split", *targets, *data.get("drop", ()), data.get("time"), query, group}
-    hidden = {one for one in frame if frame.loc[is_test, one].isna().all()}
+    hidden = set(frame.columns[frame[is_test].isna().all().to_numpy()])
     columns = frame.drop(columns=[one for one in frame if one in unread | hidden])
     texts = [one for one in columns if one in TEXTS]
     coded = pd.get_dummies(columns.drop(columns=texts), dtype=float)
@@ -191,7 +191,7 @@ def of_columns(run: Run) -> Iterator[tuple[str, dict[str, Fit]]]:
         for multi in several:
             models = {
                 f"{n} trees": multi(made(**{**run.params(made.__name__), "n_estimators": n}, **QUIET))
-                for n in (50, 100, 200)
+                for n in (50, 100) + (() if is_classes else (200,))
             }
             yield multi.__name__, {how: partial(wide_fit, model) for how, model in models.items()}
     if any(one in TEXTS for one in run.train.frame):
