@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,16 +65,36 @@ class InputReader:
     as_table: bool
 
     @classmethod
-    def fit(cls, X: Any, *, as_table: bool) -> InputReader:
-        """Learn the types of columns and the shapes of arrays."""
+    def fit(cls, X: Any, *, as_table: bool, texts: Sequence[str] = ()) -> InputReader:
+        """Learn the types of columns and the shapes of arrays.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Columns whose words are read.
+
+        Raises
+        ------
+        UsageError
+            If one of `texts` is no column of strings.
+        """
         frames: dict[str, tuple[Column, ...]] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for name, values in _named(X).items():
             if has_text(values):
                 frame = to_frame(values)
-                frames[name] = tuple(_typed(str(column), frame[column]) for column in frame.columns)
+                frames[name] = tuple(
+                    _typed(str(column), frame[column], str(column) in texts) for column in frame.columns
+                )
             else:
                 shapes[name] = np.shape(values)[1:]
+        known = [column.name for columns in frames.values() for column in columns]
+        unknown = [column for column in texts if column not in known]
+        if unknown:
+            raise UsageError(
+                f"texts must name columns of a DataFrame with strings; got {unknown[0]!r}, which X has not."
+                f"{suggest(unknown[0], known)}"
+            )
         return cls(tuple(_named(X)), frames, shapes, is_dict(X), as_table)
 
     def read(self, X: Any) -> dict[str, Input]:
@@ -136,8 +156,10 @@ def _named(X: Any) -> Mapping[str, Any]:
     return X if is_dict(X) else {SINGLE: X}
 
 
-def _typed(name: str, values: pd.Series) -> Column:
-    """Return the column's type; who gives a column of text to an estimator wants it read as categories."""
+def _typed(name: str, values: pd.Series, is_text: bool) -> Column:
+    """Return the column's type; strings are categories unless it is said that their words are to be read."""
+    if is_text:
+        return describe_column(name, values, "text", f"X: column {name!r}")
     is_category = isinstance(values.dtype, pd.CategoricalDtype)
     found = "categorical" if is_category else infer_type(values)
     return describe_column(name, values, "categorical" if found == "text" else found, f"X: column {name!r}")

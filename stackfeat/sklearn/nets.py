@@ -70,6 +70,7 @@ NET_CONSTRAINTS: dict[str, Any] = {
     "cutmix": [_POSITIVE, None],
     "scaling": [StrOptions({"auto", "quantile", "standard", "clipped", "none"})],
     "output": [StrOptions({"auto", "logits", "proba", "log_proba", "value"})],
+    "texts": [str, list, tuple, None],
     "seeds": [Interval(Integral, 1, 100, closed="both")],
     "warm_start": ["boolean"],
     "device": [str],
@@ -110,6 +111,7 @@ class BaseNet(HasModule):
     cutmix: float | None = None
     scaling: str = "auto"
     output: str = "auto"
+    texts: Any = None
     seeds: int = 1
     warm_start: bool = False
     device: str = "auto"
@@ -126,7 +128,7 @@ class BaseNet(HasModule):
     def _fit_nets(self, X: Any, y: np.ndarray, task: Task, weight: np.ndarray | None) -> Self:
         """Train on rows that are checked already, and learn how to read X."""
         self._refuse_mistakes()
-        self.inputs_ = InputReader.fit(X, as_table=self.scaling != "none")
+        self.inputs_ = InputReader.fit(X, as_table=self.scaling != "none", texts=self._texts())
         inputs = self.inputs_.read(X)
         start: FittedNets | None = getattr(self, "fitted_", None) if self.warm_start else None
         if start is not None and replace(start.task, targets=()) != replace(task, targets=()):
@@ -170,13 +172,28 @@ class BaseNet(HasModule):
             )
         return factory
 
+    def _texts(self) -> tuple[str, ...]:
+        """Return the columns whose words are read."""
+        given = (
+            () if self.texts is None else (self.texts,) if isinstance(self.texts, str) else tuple(self.texts)
+        )
+        if not all(isinstance(column, str) for column in given):
+            raise UsageError(f"texts must be names of columns; got {self.texts!r}; name them")
+        return given
+
     def _refuse_mistakes(self) -> None:
         """Raise UsageError where `net_params` are not those of a built-in net."""
         if isinstance(self.module, str):
-            if self.module.partition(":")[0] in TEXT_NETS:
+            kind, _, folder = self.module.partition(":")
+            if kind in TEXT_NETS and folder:
                 raise UsageError(
-                    "module must read numbers, categories or arrays, as these estimators read no texts; got "
-                    f"{self.module!r}; turn texts into numbers (TfidfVectorizer) for 'mlp', or train it in a run"
+                    f"module must be trained in a run where it reads a folder of its own; got {self.module!r}; use "
+                    "'text_bag' or 'text_cnn' here"
+                )
+            if kind in TEXT_NETS and not self._texts():
+                raise UsageError(
+                    f"texts must name a column that {self.module!r} can read; got none; say texts=['COLUMN'], or use "
+                    "another net"
                 )
             for _, message in net_mistakes(self.module, self.net_params or {}, NET_FACTS):
                 raise UsageError(f"net_params: {message}")
@@ -335,6 +352,9 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
         hands the array to the net as it is.
     output : {"auto", "logits", "proba", "log_proba"}, default="auto"
         What ``forward`` returns; ``auto`` looks at the output of a few rows.
+    texts : str or list of str, optional
+        Columns of a DataFrame whose words are read, as a run reads them: they become numbers that are learnt in the
+        fit, or tokens of a net that reads words (``"text_bag"``, ``"text_cnn"``). Other strings are categories.
     seeds : int, default=1
         Nets whose predictions are averaged.
     warm_start : bool, default=False
@@ -467,7 +487,7 @@ class NetRegressor(ScoreOfLevels, RegressorMixin, BaseNet):
     ----------
     module, net_params, epochs, batch_size, largest_batch, lr, base_lr, weight_decay, schedule, warmup, clip_norm, \
 loss, patience, early_stopping, validation_fraction, amp, channels_last, folds_at_once, ema, mixup, cutmix, \
-scaling, output, seeds, warm_start, device, threads, random_state, verbose
+scaling, output, texts, seeds, warm_start, device, threads, random_state, verbose
         As in `NetClassifier`; `loss` is ``mse``, ``mae`` or ``huber``, and ``auto`` is ``mse``. With several
         targets a row's loss is the mean over them.
     quantiles : sequence of float or None, default=None

@@ -105,8 +105,8 @@ class NetRanker(BaseNet):
     Parameters
     ----------
     module, net_params, epochs, batch_size, largest_batch, lr, base_lr, weight_decay, schedule, warmup, clip_norm, \
-loss, patience, early_stopping, validation_fraction, amp, channels_last, folds_at_once, ema, scaling, output, seeds, \
-warm_start, device, threads, random_state, verbose
+loss, patience, early_stopping, validation_fraction, amp, channels_last, folds_at_once, ema, scaling, output, texts, \
+seeds, warm_start, device, threads, random_state, verbose
         As in `NetClassifier`; `loss` is ``listwise`` (ListNet), ``pairwise`` (RankNet) or ``mse``, and ``auto`` is
         ``listwise``. Batches are whole lists.
 

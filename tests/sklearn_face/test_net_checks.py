@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import stackfeat as sf
-from stackfeat.errors import UsageError
 
 TINY: dict[str, Any] = {
     "net_params": {"hidden": [16]},
@@ -43,10 +41,3 @@ def test_checks_of_scikit_learn_in_other_settings(estimator: Any, check: Any) ->
 def test_nets_are_expected_to_fail_one_check_at_most() -> None:
     for net in (*NETS, *IN_OTHER_SETTINGS):
         assert list(sf.expected_failed_checks(net)) == ["check_sample_weight_equivalence_on_dense_data"]
-
-
-def test_nets_of_texts_are_for_runs() -> None:
-    with pytest.raises(
-        UsageError, match=r"these estimators read no texts; got 'text_bag'.*train it in a run"
-    ):
-        sf.NetClassifier("text_bag").fit(np.zeros((4, 2)), [0, 1, 0, 1])
