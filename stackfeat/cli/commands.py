@@ -26,6 +26,7 @@ from stackfeat.cli import (  # noqa: F401
 from stackfeat.cli.app import Answer, app, json_text
 from stackfeat.cli.failures import INTERRUPTION, RESUME, Failure, failure_of
 from stackfeat.errors import INTERRUPTED
+from stackfeat.executors.collector import collect_rarely
 from stackfeat.executors.signals import EndOnSignals
 from stackfeat.log import visible_streams
 
@@ -44,6 +45,7 @@ def main() -> NoReturn:
     # As a program of its own it ends at once on a signal; called by other Python code it unwinds.
     if sys._getframe(1).f_globals.get("__name__") == "__main__":
         ending = EndOnSignals(INTERRUPTED, RESUME)
+        collect_rarely()
         try:
             _run_app(ending)
         except SystemExit as leaving:

@@ -40,10 +40,12 @@ def main() -> NoReturn:
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, inbox), daemon=True).start()
     sys.path[:], code = inbox.get()
+    from stackfeat.executors.collector import collect_rarely
     from stackfeat.executors.job import work
     from stackfeat.executors.watching import heard_by
     from stackfeat.registry.user_code import import_always
 
+    collect_rarely()
     import_always(pickle.loads(code))
 
     def send(value: object) -> None:
