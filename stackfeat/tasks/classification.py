@@ -65,7 +65,14 @@ class Classification(OfProbabilities):
     estimator_suffix: ClassVar[Literal["Classifier", "Regressor"]] = "Classifier"
     unusable_training = ()
     calibrations = ("temperature", "class_scaling")
-    pictures = ("confusion", "roc", "precision_recall", "reliability", "calibrations", "class_shares")
+    pictures: ClassVar[tuple[str, ...]] = (
+        "confusion",
+        "roc",
+        "precision_recall",
+        "reliability",
+        "calibrations",
+        "class_shares",
+    )
     has_widths = False
     region_words = ("class sets", "mean number of classes")
 
@@ -281,6 +288,7 @@ class Binary(Classification):
     averages = ("mean", "logit", "rank")
     default_metric = "roc_auc"
     reported = ("roc_auc", "average_precision", "log_loss", "accuracy")
+    pictures = (*Classification.pictures, "threshold_scores", "cumulative_gains")
 
     @property
     def described(self) -> str:

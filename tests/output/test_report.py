@@ -11,17 +11,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix, log_loss, mean_absolute_error, roc_auc_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    matthews_corrcoef,
+    mean_absolute_error,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 import stackfeat as sf
 from stackfeat.errors import DataError, UsageError
 from stackfeat.output.report import drawing, page
+from stackfeat.output.report.next_steps import next_steps
 from stackfeat.output.report.pictures import PICTURES
+from stackfeat.output.report.pictures.thresholds import Ranked, weights_of
 from stackfeat.output.run_file import WrittenFile, find_run_file
 from tests.pages import Page
 from tests.projects import Build, Project, base_config, build_project, plain_config, with_net
@@ -133,6 +145,8 @@ def test_pictures_are_drawn_of_the_numbers_beside_them(project: Project) -> None
 def test_a_kind_of_task_has_its_own_pictures(reported: dict[str, Project]) -> None:
     classes = {"confusion", "roc", "precision_recall", "reliability"}
     for task, project in reported.items():
+        of_two = {"threshold_scores", "cumulative_gains"} & set(content_of(project)["pictures"])
+        assert len(of_two) == (2 if task == "binary" else 0)
         names = set(content_of(project)["pictures"])
         assert (names & {*classes, "predicted", "residuals"}) == (
             {"predicted", "residuals"} if task == "regression" else classes
@@ -174,6 +188,89 @@ def test_areas_under_curves_are_those_of_scikit_learn(reported: dict[str, Projec
     assert whole["area"].iloc[0] == pytest.approx(roc_auc_score(y.loc[oof.index] == "yes", oof["yes"]))
     assert set(roc["fold"]) == {"all", "0", "1", "2"} and set(roc["class"]) == {"yes"}
     assert whole[["false positive rate", "true positive rate"]].iloc[-1].tolist() == [1.0, 1.0]
+
+
+def test_scores_by_threshold_are_those_of_scikit_learn(reported: dict[str, Project]) -> None:
+    project = reported["binary"]
+    content, y = content_of(project), labels_of(project)
+    oof = oof_of(project, content["submitted"])
+    true, proba = y.loc[oof.index] == "yes", oof["yes"]
+    numbers = pd.DataFrame(content["pictures"]["threshold_scores"])
+    assert len(numbers) > 20 and set(numbers["class"]) == {"yes"}
+    for at in numbers.iloc[::7].itertuples():
+        called = proba > at.threshold
+        assert at.called == pytest.approx(called.mean())
+        assert at.precision == pytest.approx(precision_score(true, called))
+        assert at.recall == pytest.approx(recall_score(true, called))
+        assert at.f1 == pytest.approx(f1_score(true, called))
+        assert at.mcc == pytest.approx(matthews_corrcoef(true, called))
+    (chosen,) = numbers[numbers["is_chosen"]].itertuples()
+    assert chosen.threshold == 0.5, "nothing is fitted for the area under the curve"
+    # A share of independent rows; a hundred resamples know its error to about a tenth.
+    share = chosen.recall
+    assert chosen.recall_se == pytest.approx(np.sqrt(share * (1 - share) / true.sum()), rel=0.35)
+
+
+def test_the_threshold_in_use_is_the_fitted_one(build: Build) -> None:
+    project = build("binary", plain_config("binary", "f1"))
+    assert project.run().code == 0
+    content = content_of(project)
+    numbers = pd.DataFrame(content["pictures"]["threshold_scores"])
+    (chosen,) = numbers[numbers["is_chosen"]]["threshold"]
+    assert [chosen] == content["thresholds"]["rules"]["new rows"]
+    assert chosen != 0.5
+    text = (project.run_folder / "report.html").read_text("utf-8")
+    assert "the threshold that new rows are decided by stands out" in text
+
+
+def test_cumulative_gains_count_the_positives_of_the_likeliest_rows(reported: dict[str, Project]) -> None:
+    project = reported["binary"]
+    content, y = content_of(project), labels_of(project)
+    oof = oof_of(project, content["submitted"])
+    true = (y.loc[oof.index] == "yes").to_numpy()
+    order = np.argsort(-oof["yes"].to_numpy(), kind="stable")
+    assert oof["yes"].nunique() == len(oof), "without ties every prefix is one of rows"
+    numbers = pd.DataFrame(content["pictures"]["cumulative_gains"])
+    whole = numbers[numbers["fold"] == "all"]
+    n = len(true)
+    for at in whole.itertuples():
+        # Between two rows the share grows evenly.
+        expected = np.interp(at.rows * n, np.arange(n + 1), np.r_[0, np.cumsum(true[order])]) / true.sum()
+        assert at.found == pytest.approx(expected)
+        assert at.lift == pytest.approx(expected / at.rows)
+        assert at.perfect == pytest.approx(min(1, at.rows / true.mean()))
+    assert whole["found"].iloc[-1] == whole["lift"].iloc[-1] == 1
+    assert set(numbers["fold"]) == {"all", "0", "1", "2"}
+
+
+def test_rows_of_one_probability_share_their_positives() -> None:
+    true, proba = np.array([True, False, False, True]), np.array([0.9, 0.4, 0.4, 0.4])
+    ranked = Ranked.of(true, proba, np.ones((1, 4)))
+    assert ranked.gains(np.array([0.25, 0.5, 0.75, 1.0]))[0] == pytest.approx([1 / 2, 2 / 3, 5 / 6, 1])
+    scores = ranked.scores(np.array([0.4, 0.9]))
+    assert scores["precision"][0, 0] == 1 and scores["recall"][0, 0] == 0.5
+    assert np.isnan(scores["precision"][0, 1]) and scores["mcc"][0, 1] == 0, "nothing is called positive"
+    heavier = Ranked.of(true, proba, np.array([[1.0, 3.0, 1.0, 1.0]]))
+    assert heavier.scores(np.array([0.1]))["precision"][0, 0] == pytest.approx(2 / 6)
+
+
+def test_rows_of_a_group_are_resampled_together() -> None:
+    """Pairs of equal rows say no more than one of each, so their error is greater by the square root of two."""
+    errors = {}
+    for grouped in (False, True):
+        rng = np.random.default_rng(0)
+        proba = np.repeat(rng.random(200), 2)
+        true = np.repeat(rng.random(200) < proba[::2], 2)
+        train = SimpleNamespace(
+            weight=None, group=np.repeat(np.arange(200), 2) if grouped else None, time=None
+        )
+        finished = SimpleNamespace(train=train, folds=SimpleNamespace(is_time=False))
+        evidence: Any = SimpleNamespace(
+            finished=finished, rows=np.arange(400), fold_of=np.zeros(400, dtype=np.int64)
+        )
+        ranked = Ranked.of(true, proba, weights_of(evidence))
+        errors[grouped] = ranked.scores(np.array([0.5]))["recall"][1:, 0].std()
+    assert errors[True] / errors[False] == pytest.approx(np.sqrt(2), rel=0.25)
 
 
 def test_reliability_compares_what_was_said_with_what_happened(reported: dict[str, Project]) -> None:
@@ -263,6 +360,23 @@ def test_what_to_try_next_is_true_of_this_run(reported: dict[str, Project]) -> N
         single = content["gains"]["single"]
         is_small = single is not None and single["gain"] <= single["se"]
         assert any("Nothing measurable is gained" in text for text in lines) == is_small, task
+
+
+def test_a_weak_member_is_named_where_more_than_a_standard_error_says_so(
+    reported: dict[str, Project],
+) -> None:
+    project = reported["binary"]
+    content, y = content_of(project), labels_of(project)
+    weakest = content["gains"]["weakest"]
+    oof = oof_of(project, weakest["member"])
+    base = {f"{one['level']}/{one['member']}": one["score"] for one in content["members"] if one["is_base"]}
+    assert weakest["member"] == min(base, key=lambda name: base[name])
+    # Under the area under the curve every constant has a half.
+    assert weakest["gain"] == pytest.approx(roc_auc_score(y.loc[oof.index] == "yes", oof["yes"]) - 0.5)
+    for gain, is_said in ((0.1, False), (-0.01, False), (-0.03, True)):
+        found = {**content, "gains": {**content["gains"], "weakest": {**weakest, "gain": gain, "se": 0.02}}}
+        text = f"Repair or remove {weakest['member']}: it is 0.030 ± 0.020 worse"
+        assert any(text in line for line in next_steps(found)) == is_said
 
 
 def test_a_picture_that_cannot_be_made_costs_no_run(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

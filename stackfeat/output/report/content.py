@@ -213,10 +213,13 @@ def _other_metrics(evidence: Evidence, score: Score) -> dict[str, float | None]:
 
 
 def _gains(evidence: Evidence) -> dict[str, Any]:
-    """How much better the submission is than the best single member, and than the best constant prediction."""
+    """How much better the submission is than the best single member, and than the best constant prediction.
+
+    And how much better than that the weakest single member is.
+    """
     finished, metric, chosen = evidence.finished, evidence.finished.metric, evidence.chosen
     base = [score for score in evidence.scores if score.node.is_base]
-    gains: dict[str, dict[str, Any] | None] = {"single": None, "constant": None}
+    gains: dict[str, dict[str, Any] | None] = {"single": None, "constant": None, "weakest": None}
     if base and not chosen.node.is_base:
         by, se = paired_gap(base[0], chosen, metric)
         gains["single"] = {"member": base[0].name, "gain": _number(by), "se": _number(se)}
@@ -229,10 +232,16 @@ def _gains(evidence: Evidence) -> dict[str, Any]:
         return gains
     score, given = min(scores, key=lambda one: metric.signed(one[0]))
     drawn = judged.bootstrap(given, derive_seed(finished.plan.sources.seed, "bootstrap"))
-    is_paired = len(judged.y) == chosen.n_rows
-    error = float(np.nanstd(drawn - chosen.bootstrap, ddof=1)) if is_paired else float("nan")
-    gain = metric.signed(score) - metric.signed(chosen.score)
-    gains["constant"] = {"score": score, "gain": _number(gain), "se": _number(error)}
+
+    def over(member: Score) -> dict[str, Any]:
+        is_paired = len(judged.y) == member.n_rows
+        error = float(np.nanstd(drawn - member.bootstrap, ddof=1)) if is_paired else float("nan")
+        gain = metric.signed(score) - metric.signed(member.score)
+        return {"gain": _number(gain), "se": _number(error)}
+
+    gains["constant"] = {"score": score, **over(chosen)}
+    if base:
+        gains["weakest"] = {"member": base[-1].name, **over(base[-1])}
     return gains
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from stackfeat.output.digits import with_error
 from stackfeat.output.report.pictures.members import member_pairs
 from stackfeat.output.report.pictures.picture import distinct, select
 
@@ -53,6 +54,15 @@ def _stacking_gains_nothing(content: Content) -> Iterator[str]:
         yield (
             f"Nothing measurable is gained over {single['member']} alone: members of another kind would help the "
             "stack more than more of the same."
+        )
+
+
+def _worse_than_a_constant(content: Content) -> Iterator[str]:
+    weakest = content["gains"].get("weakest")
+    if weakest and weakest["gain"] is not None and weakest["se"] and weakest["gain"] < -weakest["se"]:
+        yield (
+            f"Repair or remove {weakest['member']}: it is {with_error(-weakest['gain'], weakest['se'])} worse than a "
+            "prediction that is the same for every row."
         )
 
 
@@ -145,6 +155,7 @@ def _pairs(content: Content) -> list[tuple[float, str, str]]:
 RULES: tuple[Rule, ...] = (
     _unfinished,
     _drifting_columns,
+    _worse_than_a_constant,
     _few_members,
     _stacking_gains_nothing,
     _short_training,

@@ -29,6 +29,7 @@ from stackfeat.output.report.tables import (
     left_out_table,
     members_table,
     pool_table,
+    threshold_scores_table,
     thresholds_table,
     top_table,
     weights_table,
@@ -236,8 +237,7 @@ def _sections(content: Mapping[str, Any], times: Mapping[str, Times]) -> Iterato
     yield _data_section(content)
     if content["worst_rows"]["rows"]:
         yield Section("worst", "Worst rows", tables=[worst_table(content)])
-    if content["thresholds"]:
-        yield Section("thresholds", "Thresholds", tables=[thresholds_table(content)])
+    yield _thresholds_section(content, shown("threshold_scores", "cumulative_gains"))
     yield Section("again", "How to get this again", lines=_reproduction(content))
 
 
@@ -277,6 +277,13 @@ def _intervals_section(content: Mapping[str, Any], pictures: Sequence[Shown]) ->
         )
     title = f"{found['name'][:1].upper()}{found['name'][1:]}"
     return Section("intervals", title, text, [intervals_table(found)], pictures)
+
+
+def _thresholds_section(content: Mapping[str, Any], pictures: Sequence[Shown]) -> Section:
+    tables = [thresholds_table(content)] if content["thresholds"] else []
+    if "threshold_scores" in content["pictures"]:
+        tables.append(threshold_scores_table(content))
+    return Section("thresholds", "Thresholds", tables=tables, pictures=pictures)
 
 
 def _data_section(content: Mapping[str, Any]) -> Section:

@@ -60,6 +60,14 @@ class Plots:
         """Draw how often what was said with a probability came true."""
         return self._plot("reliability")
 
+    def plot_threshold_scores(self) -> Figure:
+        """Draw precision, recall, F1 and MCC of two classes by threshold."""
+        return self._plot("threshold_scores")
+
+    def plot_cumulative_gains(self) -> Figure:
+        """Draw how many positives are among the likeliest rows, and how many times as many as in random order."""
+        return self._plot("cumulative_gains")
+
     def plot_predicted(self) -> Figure:
         """Draw predicted values against true ones."""
         return self._plot("predicted")

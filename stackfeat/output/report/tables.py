@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stackfeat.data.schema.summary import percent
-from stackfeat.output.digits import places_of, significant, to_error
+from stackfeat.output.digits import places_of, significant, to_error, with_error
+from stackfeat.output.report.pictures.thresholds import SCORES, threshold_rows
 from stackfeat.output.report.times import Times
 
 N_TOP = 10
@@ -323,6 +324,24 @@ def thresholds_table(content: Mapping[str, Any]) -> Table:
     }
     caption = f"{said.get(found['kind'], found['kind'])}; each fold's rule was fitted on the other folds"
     return Table(caption, ["for", *names], ["text", *["number"] * n], rows)
+
+
+def threshold_scores_table(content: Mapping[str, Any]) -> Table:
+    """Return what scores are at some thresholds, and at the one in use."""
+    numbers = content["pictures"]["threshold_scores"]
+    rows = []
+    for place in threshold_rows(numbers, N_TOP):
+        at = {name: column[place] for name, column in numbers.items()}
+        scores = [Cell(with_error(at[name], at[f"{name}_se"]), _sort(at[name])) for name in SCORES]
+        first = [_plain(at["threshold"], 3), Cell(f"{100 * at['called']:.1f} %", _sort(at["called"]))]
+        rows.append(Row([*first, *scores], "chosen" if at["is_chosen"] else ""))
+    caption = (
+        f"Scores out of fold where rows above a threshold are called {numbers['class'][0]}, with standard errors; "
+        "the threshold that new rows are decided by stands out"
+    )
+    return Table(
+        caption, ["threshold", "rows called", "precision", "recall", "F1", "MCC"], ["number"] * 6, rows, True
+    )
 
 
 def _full_name(one: Mapping[str, Any]) -> str:

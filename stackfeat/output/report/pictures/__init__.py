@@ -10,6 +10,7 @@ from stackfeat.output.report.pictures.nets import Embeddings, LearningCurves
 from stackfeat.output.report.pictures.picture import Picture
 from stackfeat.output.report.pictures.quantiles import Coverage, Quantiles
 from stackfeat.output.report.pictures.targets import Targets
+from stackfeat.output.report.pictures.thresholds import CumulativeGains, ThresholdScores
 from stackfeat.output.report.pictures.trust import Calibrations, Intervals
 from stackfeat.output.report.pictures.values import Distribution, Predicted, Residuals
 
@@ -25,6 +26,8 @@ PICTURES: dict[str, Picture] = {
         Roc(),
         PrecisionRecall(),
         Reliability(),
+        ThresholdScores(),
+        CumulativeGains(),
         Predicted(),
         Residuals(),
         Targets(),
