@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stackfeat.cli.app import Answer, app, is_json, is_quiet
-from stackfeat.errors import RunFailed, UsageError, continued, one_line
+from stackfeat.errors import INTERRUPTED, RunFailed, UsageError, continued, one_line
 from stackfeat.output.digits import with_error
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ def watch(
 
 
 def _how(state: RunState) -> str:
-    """Return whether a run is running, done, failed, or killed or interrupted before it could say how it ended."""
+    """Return whether a run is running, done, failed, interrupted, or killed before it could say how it ended."""
     if state.end is not None:
+        if state.end.exit_code == INTERRUPTED:
+            return "interrupted"
         return "failed" if state.end.error is not None else "done"
     assert state.run is not None
     is_here = os.name == "posix" and state.run.host == socket.gethostname()
@@ -77,12 +79,11 @@ def _lives(pid: int) -> bool:
 def _words(state: RunState, how: str) -> str:
     """Return the last words about a run."""
     end = state.end
+    if how in ("killed", "interrupted"):
+        said = "killed" if end is None else continued(end.error or how)
+        return f"{said}; finished jobs are stored: run the same command to go on"
     if end is None:
-        return (
-            "killed or interrupted; finished jobs are stored: run the same command to go on"
-            if how == "killed"
-            else how
-        )
+        return how
     if end.error is not None:
         return f"failed with exit code {end.exit_code}: {continued(end.error)}"
     files = "".join(f"\n{name + ':':<13}{one_line(file)}" for name, file in end.files.items())

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +24,8 @@ from stackfeat.store.disk import FOLDERS
 WORKERS: set[int] = set()
 """Process ids of the workers that are alive; on POSIX each leads a process group of its own."""
 
+LAST_WORDS: list[Callable[[str], None]] = []
+"""Called with the name of the signal that ends this command, after its workers: nobody else could tell of it."""
 
 _GONE_SECONDS = 1.0
 _SHOW_CURSOR = "\x1b[?25h\n"
@@ -140,19 +142,22 @@ class EndOnSignals:
 
     def _hold(self, number: int, frame: object) -> NoReturn:
         if not self._watched:
-            self._end()
+            self._end(number)
         while True:
             time.sleep(60)
 
     def _watch(self, reading: int) -> None:
-        while not self._numbers.intersection(os.read(reading, 64)):
+        while not (heard := self._numbers.intersection(os.read(reading, 64))):
             pass
-        self._end()
+        self._end(min(heard))
 
-    def _end(self) -> NoReturn:
+    def _end(self, number: int) -> NoReturn:
         try:
             end_everything()
             if not self._is_over:
+                for say in LAST_WORDS:
+                    with suppress(Exception):
+                        say(signal.Signals(number).name)
                 cursor = _SHOW_CURSOR if os.isatty(2) else ""
                 os.write(2, f"{cursor}{self.message}\n".encode())
                 if self.answer is not None:

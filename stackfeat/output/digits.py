@@ -31,6 +31,18 @@ def places_worth(error: float) -> int:
     return 4 if places is None else places
 
 
+def rounded(value: float, error: float) -> str:
+    """Return a number with the decimals that a standard error is worth; what is rounded to zero has no sign.
+
+    Examples
+    --------
+    >>> rounded(0.00213, 0.0123), rounded(-1.1e-16, 0.0123)
+    ('0.002', '0.000')
+    """
+    places = places_worth(error)
+    return f"{round(value, places) + 0.0:.{places}f}"
+
+
 def to_error(value: float | None, se: float | None) -> str:
     """Return a number to the second digit of its standard error; to five digits where that is not known.
 

@@ -221,6 +221,11 @@ class EventsFile:
         with self._turn, suppress(OSError):
             self._file.write(line.encode())
 
+    def last(self, event: Event) -> None:
+        """Add an event from a thread that ends the process: it waits for no other, which may never go on."""
+        with suppress(OSError, ValueError):
+            self._file.write((json.dumps(event.to_json(), allow_nan=False) + "\n").encode())
+
     def close(self) -> None:
         with suppress(OSError):
             self._file.close()

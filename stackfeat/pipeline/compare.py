@@ -19,7 +19,7 @@ from stackfeat.config.differences import Difference, differences
 from stackfeat.errors import UsageError
 from stackfeat.metrics.paired import LEVEL, Gap, holm, optimism_of_best
 from stackfeat.metrics.registry import check_metric
-from stackfeat.output.digits import places_worth
+from stackfeat.output.digits import places_worth, rounded
 from stackfeat.output.files import finite, write_csv
 from stackfeat.pipeline.opened_run import OpenedRun
 from stackfeat.pipeline.paired_rows import (
@@ -341,8 +341,8 @@ def _notes(paired: Sequence[PairedRun], found: Sequence[PairedGap], optimism: fl
     if optimism is not None:
         n_pairs = len(found)
         yield f"p-values and verdict are corrected for {n_pairs} comparisons (Holm); intervals are not"
-        digits = places_worth(paired[0].se)
-        yield f"best of {len(paired)} runs: expect its score to be {optimism:.{digits}f} worse, by selection"
+        worse = rounded(optimism, paired[0].se)
+        yield f"best of {len(paired)} runs: expect its score to be {worse} worse, by selection"
 
 
 def _on_error(units: str, found: Sequence[PairedGap]) -> str:

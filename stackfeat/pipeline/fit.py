@@ -17,11 +17,14 @@ import numpy as np
 
 from stackfeat.config.guessed import guesses_of, naming
 from stackfeat.config.load import LoadedConfig, config_from_dict
+from stackfeat.config.run_config import RunConfig
 from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
 from stackfeat.config.yaml_file import parse_yaml
-from stackfeat.errors import UsageError, one_line
+from stackfeat.errors import DataError, UsageError, one_line
 from stackfeat.output.files import write_bytes
+from stackfeat.output.run_file import find_run_file
 from stackfeat.output.run_result import RunResult
+from stackfeat.output.stored_run import read_run
 from stackfeat.pipeline.run import run
 from stackfeat.registry.resolve import suggest
 from stackfeat.tasks.task import task_class
@@ -76,7 +79,8 @@ def fit(
     query : str or array, optional
         Of a ranking, the list of each row: a column, or with a DataFrame an array with a value for each row.
     name : str, optional
-        Of the run; by default that of the training file, or ``fit``.
+        Of the run; by default that of the training file, or ``fit``. Where its folder holds a run of another frame,
+        or of other options, a number follows: ``fit-2``.
     verbose : bool
         Whether what was guessed is printed.
     progress : bool
@@ -129,9 +133,37 @@ def fit(
     if verbose:
         for line in loaded.guesses:
             print(one_line(line))
-    # A frame has another file whenever it has changed; its run is still the same one.
-    loaded = replace(loaded, origin=None) if is_frame else loaded
+    if is_frame:
+        # A frame has another file whenever it has changed, so files cannot say whose results are where.
+        loaded = replace(_in_a_folder_of_its_own(loaded, verbose=verbose), origin=None)
     return replace(run(loaded, progress=progress), config=text)
+
+
+def _in_a_folder_of_its_own(loaded: LoadedConfig, *, verbose: bool) -> LoadedConfig:
+    """Return the config under a name whose run folder holds nothing, or the results of the very same call."""
+    config, name = loaded.config, loaded.config.name
+    number = 1
+    while _holds_others(loaded.folder / config.run_dir, config):
+        number += 1
+        config = config.model_copy(update={"name": f"{name}-{number}"})
+    if number > 1 and verbose:
+        there = loaded.config.run_dir
+        print(
+            one_line(f"{there} holds a run of other data or other options; this one is in {config.run_dir}")
+        )
+    return replace(loaded, config=config)
+
+
+def _holds_others(folder: Path, config: RunConfig) -> bool:
+    """Whether a folder holds results that are not those of a config, whatever its name."""
+    try:
+        if find_run_file(folder) is None:
+            return False
+        there = read_run(folder)[1]
+    except (UsageError, DataError):
+        # What cannot be read is not ours to replace.
+        return True
+    return there.to_json() | {"name": ""} != config.to_json() | {"name": ""}
 
 
 def config_of_files(

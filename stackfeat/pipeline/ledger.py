@@ -19,6 +19,7 @@ import numpy as np
 from stackfeat.config.differences import differences
 from stackfeat.errors import StackfeatError, UsageError
 from stackfeat.metrics.paired import RankCorrelation, optimism_of_best, rank_correlation
+from stackfeat.output.digits import rounded
 from stackfeat.output.files import finite, write_csv
 from stackfeat.output.leaderboard_picture import COLUMNS as PICTURED
 from stackfeat.output.leaderboard_picture import PublicScores
@@ -309,9 +310,8 @@ def _on_best(n_runs: int, n_paired: int, optimism: float | None, best: LedgerRow
             f"{n_paired or 'none'} of them can be read and paired"
         )
     of = "" if n_paired == n_runs else f"; counted over the {n_paired} best whose rows can be read"
-    return (
-        f"best of {n_runs} runs, {best.path}: expect its score to be {optimism:.2g} worse, by selection{of}"
-    )
+    worse = rounded(optimism, best.summary.se or math.nan)
+    return f"best of {n_runs} runs, {best.path}: expect its score to be {worse} worse, by selection{of}"
 
 
 def _on_leaderboard(n: int, found: RankCorrelation | None, gap: float | None, public: Sequence[float]) -> str:

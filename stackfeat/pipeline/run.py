@@ -117,6 +117,7 @@ def _carry_out(loaded: LoadedConfig, code: Code, show: Shown, started: float) ->
             open_executor(loaded.config.executor, code, can_end=limit is not None) as executor,
             _end_logged(),
             RunTeller(store.run, planner, (events, show), started).telling(executor) as teller,
+            teller.last_words(events),
         ):
             context = open_context(store, executor, code, teller)
             context.deadlines = Deadlines.starting_at(started, limit)

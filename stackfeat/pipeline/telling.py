@@ -25,10 +25,12 @@ from stackfeat.engine.scoring import quick_score, score_recipe
 from stackfeat.errors import INTERRUPTED
 from stackfeat.errors import JobEnded as TimeIsUp
 from stackfeat.executors import Executor
+from stackfeat.executors.signals import LAST_WORDS
 from stackfeat.executors.watching import Epoch
 from stackfeat.log import PACKAGE, VERSION
 from stackfeat.output.events import (
     Event,
+    EventsFile,
     JobDone,
     JobEnded,
     JobEpoch,
@@ -100,10 +102,24 @@ class RunTeller:
             yield self
         except BaseException as error:
             code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
-            self.tell(RunDone(code, self._elapsed(), error=str(error) or type(error).__name__))
+            said = "interrupted" if code == INTERRUPTED else type(error).__name__
+            self.tell(RunDone(code, self._elapsed(), error=str(error) or said))
             raise
         finally:
             package.removeHandler(handler)
+
+    @contextmanager
+    def last_words(self, events: EventsFile) -> Iterator[None]:
+        """Let the file tell, in the block, of a signal that ends the process at once."""
+
+        def say(name: str) -> None:
+            events.last(RunDone(INTERRUPTED, self._elapsed(), error=f"interrupted by {name}"))
+
+        LAST_WORDS.append(say)
+        try:
+            yield
+        finally:
+            LAST_WORDS.remove(say)
 
     def _begin(self, executor: Executor) -> None:
         config, metric = self._planner.config, self._planner.metric()

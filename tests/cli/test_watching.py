@@ -77,10 +77,16 @@ def test_a_running_run_is_followed_until_it_ends(tmp_path: Path, plain: Project)
 def test_a_killed_run_is_not_waited_for(pid: Callable[[], int], tmp_path: Path, plain: Project) -> None:
     write(tmp_path, started(pid()), PLAN)
     said = plain.cli("watch", tmp_path)
-    assert said.code == 1 and said.out.startswith(
-        "killed or interrupted; finished jobs are stored: run the same command"
-    )
+    assert said.code == 1 and said.out.startswith("killed; finished jobs are stored: run the same command")
     assert json.loads(plain.cli("watch", tmp_path, "--json").out)["state"] == "killed"
+
+
+def test_an_interrupted_run_is_told_from_a_killed_one(tmp_path: Path, plain: Project) -> None:
+    write(tmp_path, started(dead_process()), PLAN, RunDone(130, 1.0, error="interrupted by SIGINT"))
+    said = plain.cli("watch", tmp_path)
+    assert said.code == 130
+    assert said.out.startswith("interrupted by SIGINT; finished jobs are stored: run the same command")
+    assert json.loads(plain.cli("watch", tmp_path, "--json").out)["state"] == "interrupted"
 
 
 def test_a_run_that_failed_gives_its_reason_and_exit_code(tmp_path: Path, plain: Project) -> None:

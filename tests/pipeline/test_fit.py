@@ -83,6 +83,28 @@ def test_files_frames_and_the_command_give_one_run(folder: Path, capsys: pytest.
 
 
 @pytest.mark.usefixtures("few")
+def test_a_run_of_another_frame_or_other_options_replaces_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_csv("train.csv", dtype={"row_id": "str"})
+    first = sf.fit(frame, target="label", metric="roc_auc")
+    assert first.folder == folder / "runs" / "fit" and "holds a run" not in capsys.readouterr().out
+    report = (first.folder / "scores.json").read_bytes()
+    other = sf.fit(frame.iloc[:-10], target="label", metric="roc_auc")
+    assert other.folder == folder / "runs" / "fit-2"
+    assert (
+        "runs/fit holds a run of other data or other options; this one is in runs/fit-2"
+        in capsys.readouterr().out
+    )
+    third = sf.fit(frame.iloc[:-10], target="label", metric="log_loss", verbose=False)
+    assert third.folder == folder / "runs" / "fit-3"
+    assert (first.folder / "scores.json").read_bytes() == report
+    for one, metric, rows in ((first, "roc_auc", frame), (other, "roc_auc", frame.iloc[:-10])):
+        again = sf.fit(rows, target="label", metric=metric, verbose=False)
+        assert (again.folder, again.n_computed) == (one.folder, 0), "the very same call finds its own folder"
+
+
+@pytest.mark.usefixtures("few")
 def test_a_result_shows_itself_and_holds_what_it_found(folder: Path) -> None:
     result = sf.fit("train.csv", target="label", test="test.csv", verbose=False)
     assert repr(result).startswith("RunResult(") and len(repr(result)) < 200

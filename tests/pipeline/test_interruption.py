@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from stackfeat.output.events import EVENTS, EventsReader, RunDone
 from tests.every_task import EVERY_TASK, MARKED
 
 Project = Any
@@ -321,6 +322,11 @@ def test_a_signal_ends_a_run_wherever_it_is(
     code, _ = interrupt(process, number, pause)
     assert code == 130
     assert not (project.run_folder / "submission.csv").exists()
+    # Before a run works there is nobody to tell of it.
+    if place.startswith("stackfeat.executors") or place == WITH_ALL_STORED:
+        *_, last = EventsReader(project.run_folder / EVENTS).read()
+        assert isinstance(last, RunDone)
+        assert (last.exit_code, last.error) == (130, f"interrupted by {number.name}")
 
 
 def test_a_signal_after_the_result_keeps_its_exit_code(plain: Project) -> None:
