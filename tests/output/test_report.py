@@ -202,8 +202,8 @@ def test_scores_by_threshold_are_those_of_scikit_learn(reported: dict[str, Proje
         assert at.called == pytest.approx(called.mean())
         assert at.precision == pytest.approx(precision_score(true, called))
         assert at.recall == pytest.approx(recall_score(true, called))
-        assert at.f1 == pytest.approx(f1_score(true, called))
-        assert at.mcc == pytest.approx(matthews_corrcoef(true, called))
+        found, expected = [at.F1, at.MCC], [f1_score(true, called), matthews_corrcoef(true, called)]
+        assert found == pytest.approx(expected)
     (chosen,) = numbers[numbers["is_chosen"]].itertuples()
     assert chosen.threshold == 0.5, "nothing is fitted for the area under the curve"
     # A share of independent rows; a hundred resamples know its error to about a tenth.
@@ -249,7 +249,7 @@ def test_rows_of_one_probability_share_their_positives() -> None:
     assert ranked.gains(np.array([0.25, 0.5, 0.75, 1.0]))[0] == pytest.approx([1 / 2, 2 / 3, 5 / 6, 1])
     scores = ranked.scores(np.array([0.4, 0.9]))
     assert scores["precision"][0, 0] == 1 and scores["recall"][0, 0] == 0.5
-    assert np.isnan(scores["precision"][0, 1]) and scores["mcc"][0, 1] == 0, "nothing is called positive"
+    assert np.isnan(scores["precision"][0, 1]) and scores["MCC"][0, 1] == 0, "nothing is called positive"
     heavier = Ranked.of(true, proba, np.array([[1.0, 3.0, 1.0, 1.0]]))
     assert heavier.scores(np.array([0.1]))["precision"][0, 0] == pytest.approx(2 / 6)
 

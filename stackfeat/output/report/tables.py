@@ -339,9 +339,7 @@ def threshold_scores_table(content: Mapping[str, Any]) -> Table:
         f"Scores out of fold where rows above a threshold are called {numbers['class'][0]}, with standard errors; "
         "the threshold that new rows are decided by stands out"
     )
-    return Table(
-        caption, ["threshold", "rows called", "precision", "recall", "F1", "MCC"], ["number"] * 6, rows, True
-    )
+    return Table(caption, ["threshold", "rows called", *SCORES], ["number"] * 6, rows, True)
 
 
 def _full_name(one: Mapping[str, Any]) -> str:

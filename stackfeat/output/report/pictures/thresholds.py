@@ -35,8 +35,7 @@ from stackfeat.seeds import derive_seed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCORES = ("precision", "recall", "f1", "mcc")
-_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1", "mcc": "MCC"}
+SCORES = ("precision", "recall", "F1", "MCC")
 _RESAMPLES = 100
 _THRESHOLDS = 80
 _SHARES = 50
@@ -82,8 +81,8 @@ class Ranked:
                 "called": called / n,
                 "precision": hits / called,
                 "recall": hits / positive,
-                "f1": 2 * hits / (called + positive),
-                "mcc": mcc,
+                "F1": 2 * hits / (called + positive),
+                "MCC": mcc,
             }
 
     def gains(self, shares: np.ndarray) -> np.ndarray:
@@ -156,7 +155,7 @@ class ThresholdScores(Picture):
         x = np.asarray(numbers["threshold"], dtype=np.float64)
         for place, name in enumerate(SCORES):
             y, se = (np.asarray(numbers[one], dtype=np.float64) for one in (name, f"{name}_se"))
-            axes.plot(x, y, color=f"C{place}", lw=1.3, label=_NAMES[name])
+            axes.plot(x, y, color=f"C{place}", lw=1.3, label=name)
             axes.fill_between(x, y - se, y + se, color=f"C{place}", alpha=0.2, lw=0)
         axes.axvline(_chosen(numbers)["threshold"], color=ink(), lw=0.9, ls="--", label="threshold in use")
         axes.set(xlim=(min(0.0, x[0]), max(1.0, x[-1])), ylim=(min(-0.02, axes.get_ylim()[0]), 1.02))
@@ -165,7 +164,7 @@ class ThresholdScores(Picture):
 
     def caption(self, numbers: Numbers) -> str:
         at = _chosen(numbers)
-        best = int(np.nanargmax(np.asarray(numbers["mcc"], dtype=np.float64)))
+        best = int(np.nanargmax(np.asarray(numbers["MCC"], dtype=np.float64)))
         return (
             f"Rows are called {at['class']} above the threshold; bands are one standard error. The dashed line is "
             f"the threshold that decides new rows: at {significant(at['threshold'], 3)}, {100 * at['called']:.1f} % "
@@ -268,4 +267,4 @@ def _chosen(numbers: Numbers) -> dict[str, Any]:
 
 
 def _told(at: dict[str, Any]) -> str:
-    return ", ".join(f"{_NAMES[name]} {with_error(at[name], at[f'{name}_se'])}" for name in SCORES)
+    return ", ".join(f"{name} {with_error(at[name], at[f'{name}_se'])}" for name in SCORES)
