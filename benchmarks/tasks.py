@@ -166,7 +166,7 @@ def task_of(config: dict[str, Any], y: pd.DataFrame) -> Task:
     """Return the task of a config."""
     kind = config["task"]
     if kind == "quantile":
-        return of_quantiles(config["quantiles"])
+        return of_quantiles(config.get("quantiles"))
     if kind in ("binary", "multiclass"):
         return Task(kind, tuple(config["data"].get("class_order") or sorted(y.iloc[:, 0].unique())))
     return Task(kind, n_targets=y.shape[1], targets=tuple(y) if y.shape[1] > 1 else ())

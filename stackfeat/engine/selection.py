@@ -91,7 +91,7 @@ def select_member(store: EntryStore, recipe: SelectRecipe, trust_code: bool) -> 
     rows = _common_rows(recipe, folds)
     everywhere = judged_rows(samples, folds, recipe, trust_code)
     parts = _parts(folds, rows)
-    losses = _losses(recipe, everywhere, decided_of, [train for train, _ in parts.values()])
+    losses, ranks = _judged_by_part(recipe, everywhere, decided_of, [train for train, _ in parts.values()])
 
     decided = np.full_like(decided_of(0), np.nan, dtype=np.float64)
     choices = {}
@@ -99,7 +99,7 @@ def select_member(store: EntryStore, recipe: SelectRecipe, trust_code: bool) -> 
         judged = everywhere.take(train)
         chosen = choose(
             losses[:, place].tolist(),
-            [contender.rank for contender in recipe.contenders],
+            ranks[place],
             _paired_error(judged, decided_of, train, recipe.seed),
         )
         decided[held_out] = decided_of(chosen)[held_out]
@@ -140,17 +140,20 @@ def _parts(folds: Folds, rows: np.ndarray) -> dict[int, tuple[np.ndarray, np.nda
     return found
 
 
-def _losses(
+def _judged_by_part(
     recipe: SelectRecipe, judged: Judged, decided_of: Decided, parts: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Return the loss of each member on each part, float64 (n_members, n_parts); infinite where undefined."""
+) -> tuple[np.ndarray, list[list[tuple[int, ...]]]]:
+    """Return the loss of each member on each part, (n_members, n_parts), infinite where undefined; ranks by part."""
     losses = np.full((len(recipe.contenders), len(parts)), np.inf)
-    for number in range(len(recipe.contenders)):
+    ranks: list[list[tuple[int, ...]]] = [[] for _ in parts]
+    for number, contender in enumerate(recipe.contenders):
         decided = decided_of(number)
         for place, rows in enumerate(parts):
-            score = judged.take(rows).defined(decided[rows])
+            part = judged.take(rows)
+            score = part.defined(decided[rows])
             losses[number, place] = np.inf if score is None else judged.metric.signed(score)
-    return losses
+            ranks[place].append((int(not judged.task.keeps_levels(part.y, decided[rows])), *contender.rank))
+    return losses, ranks
 
 
 def _paired_error(

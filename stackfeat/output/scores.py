@@ -63,6 +63,8 @@ class Score:
         None without held-out rows, and where the metric is undefined on them.
     widening : Widening or None
         Of the averages of a calibrated member's pipelines.
+    keeps_levels : bool
+        Not where coverage of quantiles out of fold is off: see `Task.keeps_levels`.
     """
 
     node: Node
@@ -77,6 +79,7 @@ class Score:
     bootstrap: np.ndarray
     holdout: HeldScore | None = None
     widening: Widening | None = None
+    keeps_levels: bool = True
 
     @property
     def name(self) -> str:
@@ -104,9 +107,9 @@ def choose_submission(
     ----------
     wanted : str
         A member's name, level/name, or ``auto``: the best score; within one standard error of
-        the paired difference to the best, greedy votes come first, then soft votes, then
-        lower levels. A hard vote is never chosen under a metric of probabilities. Where rows were
-        held out, all this is judged on them.
+        the paired difference to the best, quantiles that hold as many targets as they should come
+        first, then greedy votes, then soft votes, then lower levels. A hard vote is never chosen
+        under a metric of probabilities. Where rows were held out, scores are those on them.
     refused : container of str
         Members that ``auto`` passes over: full names.
     """
@@ -116,7 +119,7 @@ def choose_submission(
     judged = contenders(scores, metric, refused)
     number = choose(
         [metric.signed(score.judged.score) for score in judged],
-        [ranks[score.name] for score in judged],
+        [(int(not score.keeps_levels), *ranks[score.name]) for score in judged],
         lambda one, other: paired_gap(judged[one].judged, judged[other].judged, metric)[1],
     )
     return judged[number]
@@ -129,7 +132,7 @@ def contenders(scores: Sequence[Score], metric: Metric, refused: Container[str] 
     return [score for score in trusted if score.holdout is not None] or trusted
 
 
-def submission_ranks(scores: Sequence[Score], metric: Metric) -> dict[str, tuple[int, int]]:
+def submission_ranks(scores: Sequence[Score], metric: Metric) -> dict[str, tuple[int, ...]]:
     """Return the members that ``auto`` may choose, and their order among equals: votes first, then lower levels."""
     levels = list(dict.fromkeys(score.node.level for score in scores))
     allowed = [score for score in scores if can_be_chosen(score, metric)] or list(scores)

@@ -70,6 +70,8 @@ def _against(chosen: Score, allowed: Sequence[Score], metric: Metric) -> str:
     if chosen.options.preference < best.options.preference:
         is_vote = best.options.preference < Vote.preference
         preferred = "greedy votes come first" if is_vote else "votes are preferred"
+    if chosen.keeps_levels > best.keeps_levels:
+        preferred = "quantiles that hold as many targets as they should come first"
     if gap == 0 and not error:
         return f"as good as {best.name}, where {preferred}"
     worse = f"{metric.name} {where} is worse by {with_error(gap, error)}"

@@ -28,6 +28,10 @@ LEAST_HALF = 0.05
 """Of the distance between the outer quantiles: the middle one counts as no nearer to either of them."""
 
 
+MOST_OFF = 0.02
+"""As a share of the targets: so far from its level coverage may be, or a standard error where rows are few."""
+
+
 class Quantile(Regression):
     """Quantiles of one value."""
 
@@ -136,6 +140,16 @@ class Quantile(Regression):
         return rank_correlation(prediction[:, self.middle])
 
     # Intervals
+
+    def keeps_levels(self, y: np.ndarray, prediction: np.ndarray) -> bool:
+        # Of a single quantile, whether as many lie below it.
+        low = self.levels[0] if self.n_outputs > 1 else 0.0
+        wanted = float(self.levels[-1] - low)
+        inside = y <= prediction[:, -1]
+        if self.n_outputs > 1:
+            inside &= prediction[:, 0] <= y
+        error = np.sqrt(wanted * (1.0 - wanted) / len(y))
+        return bool(abs(inside.mean() - wanted) <= max(MOST_OFF, error))
 
     def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:
         low, high = self.place_of((1.0 - level) / 2.0), self.place_of((1.0 + level) / 2.0)

@@ -135,7 +135,7 @@ class Task:
     has_regions : bool
         Whether there are any: a score that only orders rows has none.
     has_lists : bool
-        Whether rows stand in lists (`data.query`), and a prediction is compared within its list alone.
+        Whether rows stand in lists (`data.query`), within which alone predictions are compared.
     """
 
     kind: Kind
@@ -223,7 +223,7 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         values = {**asdict(self), "classes": list(self.classes), "quantiles": list(self.quantiles)}
-        # Left out where it is the default, so that entries of one target, or of no quantiles, stay as they were.
+        # Defaults are left out, so that entries of one target, or of no quantiles, stay as they were.
         if self.n_targets == 1:
             values.pop("n_targets")
         if not self.quantiles:
@@ -383,11 +383,8 @@ class Task:
 
     def as_rows(self, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return predictions as labelled rows to learn from: numbers of rows, targets, shares of a row's weight."""
-        return (
-            np.arange(len(prediction)),
-            self.counted(prediction).reshape(len(prediction)),
-            np.ones(len(prediction)),
-        )
+        n_rows = len(prediction)
+        return np.arange(n_rows), self.counted(prediction).reshape(n_rows), np.ones(n_rows)
 
     def placed(self, said: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
         """Return a learner's bare output as a prediction, float64 (n_rows, n_outputs).
@@ -449,8 +446,7 @@ class Task:
         y : ndarray of shape (n_rows,) or (n_rows, n_targets)
             Class codes, or values on the members' scale.
         prediction : ndarray of shape (n_rows, n_outputs)
-        unit : ndarray of shape (n_targets,), optional
-            In which several targets are measured: see `unit_of`.
+        unit : ndarray of shape (n_targets,), optional, see `unit_of`
 
         Returns
         -------
@@ -538,6 +534,10 @@ class Task:
         return np.ravel(prediction), np.ravel(y)
 
     # Intervals
+
+    def keeps_levels(self, y: np.ndarray, prediction: np.ndarray) -> bool:
+        """Whether about as many targets lie between the outer quantiles as should, if quantiles are predicted."""
+        return True
 
     def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:
         """Return the region of a level, as `region`, that predictions themselves say; None where they do not."""

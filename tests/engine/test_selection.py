@@ -13,6 +13,7 @@ from stackfeat.data.splits.folds import Folds
 from stackfeat.engine.recipes import Contender, SelectRecipe
 from stackfeat.engine.selection import choose, select_member
 from stackfeat.store import MemoryStore
+from stackfeat.tasks.quantile import of_quantiles
 from tests.engine.by_hand import folds_of_rows, keep_arrays, keep_folds, keep_rows, rows
 
 
@@ -123,6 +124,32 @@ def test_with_folds_in_time_the_choice_is_made_on_earlier_rows() -> None:
         earlier = (fold_of >= 0) & (fold_of < fold)
         losses = [sk.log_loss(samples.y[earlier], one[earlier]) for one in predictions]
         assert found["choices"][str(fold)] == f"base/m{np.argmin(losses)}"
+
+
+def test_among_equals_quantiles_that_keep_their_levels_are_chosen_first() -> None:
+    """Two members lose alike; the one of the lower rank says intervals of half the width."""
+    random, task = np.random.default_rng(4), of_quantiles((0.1, 0.9))
+    y = random.normal(size=4000)
+    # Of a normal law: pinball loss is flat around the best constants, and coverage is not.
+    wide, narrow = (np.tile([-reach, reach], (len(y), 1)) for reach in (1.2816, 1.15))
+    plain = rows(len(y))
+    samples, folds = replace(plain, y=y, task=task), folds_of_rows(len(y), 4)
+    store, recipe = kept(samples, folds, [narrow, wide], metric="pinball")
+    first, second = recipe.contenders
+    recipe = replace(recipe, contenders=(replace(first, rank=(0, 0)), replace(second, rank=(1, 0))))
+    losses = [
+        sk.mean_pinball_loss(y, narrow[:, 1], alpha=0.9),
+        sk.mean_pinball_loss(y, wide[:, 1], alpha=0.9),
+    ]
+    assert abs(losses[0] - losses[1]) < 0.003
+    assert not task.keeps_levels(y, narrow) and task.keeps_levels(y, wide)
+    found = select_member(store, recipe, False)[1]["select"]["choices"]
+    assert set(found.values()) == {"base/m1"}
+    # Where both are off, ranks decide as ever.
+    store, other = kept(samples, folds, [narrow, narrow.copy()], metric="pinball")
+    first, second = other.contenders
+    other = replace(other, contenders=(replace(first, rank=(1, 0)), replace(second, rank=(0, 0))))
+    assert set(select_member(store, other, False)[1]["select"]["choices"].values()) == {"base/m1"}
 
 
 def test_labels_are_those_that_the_rule_of_each_fold_decided() -> None:

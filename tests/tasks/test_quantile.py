@@ -133,3 +133,15 @@ def test_other_tasks_have_no_quantiles_and_say_nothing_of_them_in_their_json() -
     assert "quantiles" not in Task("regression").to_json()
     with pytest.raises(StructureError, match="be of a quantile task"):
         Task("regression", quantiles=(0.5,)).check("task")
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "kept"), [(1000, 0.785, True), (1000, 0.77, False), (100, 0.77, True)]
+)
+def test_levels_are_kept_within_two_points_or_a_standard_error(n: int, share: float, kept: bool) -> None:
+    """The standard error of a share of 80 % is 1.3 points of 1,000 rows, and 4 of 100."""
+    y = np.zeros(n)
+    y[: n - round(share * n)] = 5.0
+    assert of_quantiles((0.1, 0.9)).keeps_levels(y, np.tile([-1.0, 1.0], (n, 1))) is kept
+    assert of_quantiles((share,)).keeps_levels(y, np.ones((n, 1)))
+    assert not of_quantiles((0.3,)).keeps_levels(y, np.ones((n, 1)))
