@@ -119,8 +119,9 @@ def _task_findings(config: RunConfig) -> Iterator[Finding]:
             "data.label_separator"
         )
         yield Finding("data.target", message)
-    if config.data.label_separator is not None and not (task.has_label_sets and len(targets) == 1):
-        message = "is for lists of labels in one column, in task multilabel"
+    are_lists = task.has_lists or (task.has_label_sets and len(targets) == 1)
+    if config.data.label_separator is not None and not are_lists:
+        message = "is for lists of labels in one column, in task multilabel, and of ids, in task ranking"
         yield Finding("data.label_separator", f"{message}; got task={config.task}. Remove it")
     if declared(config.metric).needs == "label" and len(targets) > 1 and not task.has_label_sets:
         message = (

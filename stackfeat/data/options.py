@@ -169,7 +169,11 @@ class DataOptions(Options):
     )
     extra: ExtraOptions | None = Field(None, description="Rows of another file that only train.")
     label_separator: str | None = Field(
-        None, min_length=1, max_length=10, description="Multilabel: what stands between labels in one column."
+        None,
+        min_length=1,
+        max_length=10,
+        description="Multilabel: what stands between labels in one column; ranking: between ids in a submission "
+        "of a row for each query.",
     )
     quantiles: Annotated[tuple[float, ...], BeforeValidator(_one_number_is_a_list)] | None = Field(
         None, description="Quantile: the levels that are predicted, ascending; default 0.1, 0.5, 0.9."

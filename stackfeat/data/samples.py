@@ -324,6 +324,8 @@ class Samples:
     group, fold : ndarray of shape (n_rows,), int64, or None
     query : ndarray of shape (n_rows,), int64, or None
         Ranking: the list of each row, of rows to predict too; the second column of `y` says the same.
+    query_names : ndarray of shape (n_rows,), str, or None
+        Of rows to predict, what stands in the column of lists, where a submission has a row for each list.
     unread : ndarray of shape (n_rows,), int64, or None
         A number for what stands in the columns that no input reads: rows that differ there alone are not equal.
         It is never stored.
@@ -339,6 +341,7 @@ class Samples:
     time: np.ndarray | None = None
     fold: np.ndarray | None = None
     query: np.ndarray | None = None
+    query_names: np.ndarray | None = None
     unread: np.ndarray | None = None
 
     @property
@@ -470,7 +473,7 @@ def load_samples(entry: Entry) -> Samples:
             if role == "y":
                 task.check_y(values, "its y")
                 continue
-            kinds = "iu" if role in ("group", "fold", "query") else "f"
+            kinds = {"query_names": "U"}.get(role, "iu" if role in ("group", "fold", "query") else "f")
             must(values.dtype.kind in kinds, f"its {role}", f"be of kind {kinds}", values.dtype.str)
     return Samples(ids=ids, inputs=inputs, y=roles.pop("y", None), task=task, **roles)
 
@@ -505,7 +508,7 @@ class _Described:
 
     task: Task
     inputs: tuple[_DescribedInput, ...]
-    roles: tuple[Literal["y", "weight", "group", "time", "fold", "query"], ...]
+    roles: tuple[Literal["y", "weight", "group", "time", "fold", "query", "query_names"], ...]
 
 
 def _read_table(entry: Entry, index: int, described: _DescribedTable) -> Table:

@@ -26,6 +26,7 @@ from stackfeat.registry.parameter_kinds import nested_estimator
 from stackfeat.registry.parameters import estimator_problems, parameter_problems
 from stackfeat.registry.quantile_learners import quantile_problem
 from stackfeat.registry.resolve import is_user_code, name_problems, suggest
+from stackfeat.registry.signatures import fit_takes
 from stackfeat.registry.source import library_versions
 from stackfeat.tasks.task import task_class
 
@@ -205,6 +206,7 @@ class EstimatorOptions(CalibratedOptions):
 
     def problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
         yield from super().problems(run)
+        yield from self._weight_problems(run)
         if self.chosen is None:
             return
         is_linear = self.estimator == GATED_LINEAR
@@ -215,6 +217,21 @@ class EstimatorOptions(CalibratedOptions):
         for name in () if is_linear else ("penalty", "penalty_of_predictions", "shares", "voters"):
             if self.chosen.is_set(name):
                 yield f"chosen.{name}", f"is for gated_linear; got estimator={self.estimator}. Remove it"
+
+    def _weight_problems(self, run: RunFacts) -> Iterator[tuple[str, str]]:
+        """Yield that an estimator of a library takes no weights of rows, where a run has some."""
+        extra = run.data.extra
+        by_factor = extra is not None and extra.factor not in ("auto", 1)
+        if not self._is_of_a_library or (run.data.weight is None and not by_factor):
+            return
+        if fit_takes(self.estimator, "sample_weight") is False:
+            cause = "data.extra.factor" if run.data.weight is None else "data.weight"
+            remedy = "set factor: auto" if run.data.weight is None else "remove data.weight"
+            yield (
+                "estimator",
+                f"must take sample_weight in fit, because {cause} is set; {self.estimator} does not. Use another "
+                f"estimator, or {remedy}",
+            )
 
     @property
     def is_tree_learner(self) -> bool:

@@ -171,4 +171,5 @@ def ranked_metric(
         tasks=("ranking",),
         reweighted=reweighted,
         incremental=incremental,
+        n_best=int(most) if np.isfinite(most) else None,
     )

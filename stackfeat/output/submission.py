@@ -53,9 +53,12 @@ class Form:
     sample_header : tuple of str or None
         Column names of the sample submission.
     separator : str or None
-        Between labels, where one column holds a list of them.
+        Between labels, where one column holds a list of them; in a ranking between the ids of a list's rows.
     n_best : int or None
-        How many labels are in such a list, the most probable first; without it those that were decided.
+        How many labels are in such a list, the most probable first; without it those that were decided. Of a ranking
+        how many ids, and all without it.
+    list_name : str or None
+        Of a ranking that has a row for each list, the column of these.
     """
 
     id_name: str
@@ -64,6 +67,7 @@ class Form:
     sample_header: tuple[str, ...] | None = None
     separator: str | None = None
     n_best: int | None = None
+    list_name: str | None = None
 
     @classmethod
     def of(
@@ -75,13 +79,28 @@ class Form:
         as_labels: bool,
         separator: str | None = None,
         n_best: int | None = None,
+        list_name: str | None = None,
     ) -> Form:
-        """Return the form that the names of columns and a sample submission ask for."""
+        """Return the form that the names of columns and a sample submission ask for.
+
+        Parameters
+        ----------
+        list_name : str, optional
+            The column of lists; it counts where there is a separator.
+        """
         header = None if sample is None else tuple(str(name) for name in sample.columns)
-        return cls(id_name or "id", target_name, as_labels, header, separator, n_best)
+        list_name = list_name if separator is not None else None
+        return cls(id_name or "id", target_name, as_labels, header, separator, n_best, list_name)
+
+    @property
+    def is_by_list(self) -> bool:
+        """Whether there is a row for each list of a ranking, not for each of its rows."""
+        return self.list_name is not None
 
     def header(self, task: Task) -> tuple[str, ...]:
         """Return the names of the columns."""
+        if self.list_name is not None:
+            return self.sample_header or (self.list_name, self.id_name)
         is_one_value = 1 in task.widths and not task.quantiles
         is_one_column = is_one_value or (self.as_labels and task.n_targets == 1)
         is_list = self.separator is not None and (self.as_labels or self.n_best is not None)
@@ -89,7 +108,7 @@ class Form:
         return self.sample_header or (self.id_name, *default)
 
     def to_json(self) -> dict[str, Any]:
-        later = ("separator", "n_best")
+        later = ("separator", "n_best", "list_name")
         return {name: one for name, one in asdict(self).items() if name not in later or one is not None}
 
     @classmethod
@@ -99,7 +118,12 @@ class Form:
 
 
 def make_submission(
-    ids: np.ndarray, prediction: np.ndarray, labels: np.ndarray | None, task: Task, form: Form
+    ids: np.ndarray,
+    prediction: np.ndarray,
+    labels: np.ndarray | None,
+    task: Task,
+    form: Form,
+    lists: np.ndarray | None = None,
 ) -> Submission:
     """Put predictions into columns.
 
@@ -110,6 +134,8 @@ def make_submission(
         Probabilities, or values on the scale of the target.
     labels : ndarray of shape (n_rows,) or None
         Decided class codes (or rounded values), where the metric wants labels.
+    lists : ndarray of str, shape (n_rows,), optional
+        Names of the lists that rows are of, where the form has a row for each list.
 
     Raises
     ------
@@ -118,6 +144,9 @@ def make_submission(
     """
     header = form.header(task)
     single = len(header) == 2
+    if form.is_by_list and lists is not None:
+        _check_finite(prediction)
+        return Submission(tuple(header), _best_of_lists(ids, task.counted(prediction), lists, form))
     if task.has_label_sets and single and form.separator is None and header[1] in task.names:
         # Lists under the name of one label are no answer: columns of 0 and 1 go in, columns come out.
         raise _unlike_sample(header, task)
@@ -132,10 +161,37 @@ def make_submission(
         columns = [task.counted(prediction).reshape(len(prediction))]
     else:
         columns = [_labels(task.decided(prediction) if labels is None else labels, task, header)]
-    if not np.isfinite(prediction).all():
-        raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
+    _check_finite(prediction)
     task.check_submitted(prediction, single)
     return Submission(tuple(header), (ids.tolist(), *columns))
+
+
+def _check_finite(prediction: np.ndarray) -> None:
+    if not np.isfinite(prediction).all():
+        raise DataError("a submission must hold finite numbers; got NaN or infinity in the test predictions")
+
+
+def _best_of_lists(
+    ids: np.ndarray, scores: np.ndarray, lists: np.ndarray, form: Form
+) -> tuple[list[str], list[str]]:
+    """Return the names of lists in the order of the file, and of each the ids of its best rows as a text."""
+    header, separator = form.sample_header, form.separator or " "
+    if header is not None and len(header) != 2:
+        raise DataError(
+            "the sample submission must have a column of queries and one of ids, as data.label_separator is set; got "
+            f"{list(header)}. Check data.sample_submission, or remove data.label_separator"
+        )
+    torn = [identity for identity in ids.tolist() if separator in identity]
+    if torn:
+        raise DataError(
+            f"ids must not hold what stands between them, data.label_separator ({separator!r}); got {torn[0]!r}. Use "
+            "another separator"
+        )
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(lists.tolist()):
+        rows_of.setdefault(name, []).append(row)
+    best = (sorted(rows, key=lambda row: -scores[row])[: form.n_best] for rows in rows_of.values())
+    return list(rows_of), [separator.join(ids[row] for row in rows) for rows in best]
 
 
 def _labels(decided: np.ndarray, task: Task, header: Sequence[str]) -> np.ndarray:
@@ -180,8 +236,10 @@ def _class_columns(names: Sequence[str], task: Task) -> list[int]:
     )
 
 
-def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submission:
-    """Return the rows in the sample's order.
+def order_like_sample(
+    submission: Submission, sample: pd.DataFrame, task: Task | None = None, form: Form | None = None
+) -> Submission:
+    """Return the rows in the sample's order; task and form tell what to do where that is not possible.
 
     Raises
     ------
@@ -193,9 +251,14 @@ def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submissio
     places = {identity: place for place, identity in enumerate(ids)}
     missing = [identity for identity in wanted if identity not in places]
     if missing:
+        is_by_list = form is not None and form.is_by_list
+        hint = "data.query, data.test" if is_by_list else "data.id and data.test"
+        if task is not None and task.has_lists and not is_by_list:
+            hint += "; if its rows are queries, with the ids of their best rows in a text, set data.label_separator"
+        hint += ", and remove data.label_separator if it has a row for each row" if is_by_list else ""
         raise DataError(
             f"every id of the sample submission must be in the test file; got {len(missing)} that are not, "
-            f"such as {', '.join(missing[:5])}. Check data.id and data.test"
+            f"such as {', '.join(missing[:5])}. Check {hint}"
         )
     if len(set(wanted)) != len(wanted):
         twice = [identity for identity, count in Counter(wanted).items() if count > 1][:5]
@@ -215,4 +278,5 @@ def order_like_sample(submission: Submission, sample: pd.DataFrame) -> Submissio
 def check_sample(sample: pd.DataFrame, test: Samples, form: Form) -> None:
     """Raise DataError unless predictions of the test rows can be written like the sample submission."""
     even = np.full((test.n_rows, test.task.n_outputs), 1 / test.task.n_outputs)
-    order_like_sample(make_submission(test.ids, even, None, test.task, form), sample)
+    submission = make_submission(test.ids, even, None, test.task, form, test.query_names)
+    order_like_sample(submission, sample, test.task, form)

@@ -107,7 +107,8 @@ def write_run(
         chosen = finished.chosen
         prediction = next(rows.values() for rows in finished.predicted(chosen) if rows.folder == "test")
         labels = None if chosen.decision is None else Decision.from_json(chosen.decision).apply(prediction)
-        submission = make_submission(finished.test.ids, prediction, labels, finished.task, form)
+        lists = finished.test.query_names
+        submission = make_submission(finished.test.ids, prediction, labels, finished.task, form, lists)
         submission = submission if sample is None else order_like_sample(submission, sample)
         write_csv(draft.path(SUBMISSION), submission.header, submission.columns)
     write_bytes(draft.path("config.yaml"), config_yaml.encode())

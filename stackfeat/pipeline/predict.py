@@ -190,6 +190,7 @@ class Said:
     form: Form
     others: Mapping[str, np.ndarray]
     where: str
+    lists: np.ndarray | None = None
 
     def columns(self, wanted: Wanted) -> dict[str, Sequence[object] | np.ndarray]:
         """Return the columns of the file that is written, by name."""
@@ -200,7 +201,7 @@ class Said:
             return {self.form.id_name: self.ids.tolist(), **proba, **self.others}
         with as_written(self.where, REMEDY):
             labels = None if self.decision is None else self.decision.apply(self.prediction)
-            submission = make_submission(self.ids, self.prediction, labels, self.task, self.form)
+            submission = make_submission(self.ids, self.prediction, labels, self.task, self.form, self.lists)
         return {**dict(zip(submission.header, submission.columns, strict=True)), **self.others}
 
 
@@ -219,6 +220,12 @@ def _headers(task: Task, form: Form, members: Sequence[str] = ()) -> list[list[s
 
 def _by_run(model: SavedPredictor, data: Path, wanted: Wanted, may_replace: Callable[[IsOurs], None]) -> Said:
     folder, way = f"{model.predictor.folder}", model.way
+    of_rows = {"--members": wanted.members, "--spread": wanted.spread}
+    for option in [option for option, is_given in of_rows.items() if is_given and way.form.is_by_list]:
+        raise UsageError(
+            f"{option} says something of each row; got a run whose submission has a row for each query "
+            "(data.label_separator); leave it out, or use sf.load in Python"
+        )
     may_replace(has_columns(*_headers(model.predictor.task, way.form, model.members)))
     samples, drift = model.compare(model.rows(data))
     warn_of_drift(drift, str(data))
@@ -230,7 +237,8 @@ def _by_run(model: SavedPredictor, data: Path, wanted: Wanted, may_replace: Call
             stacklevel=2,
         )
     prediction, others = _predictions(model, samples, wanted)
-    return Said(samples.ids, prediction, way.decision, model.predictor.task, way.form, others, folder)
+    task, lists = model.predictor.task, samples.query_names
+    return Said(samples.ids, prediction, way.decision, task, way.form, others, folder, lists)
 
 
 def _predictions(

@@ -390,6 +390,7 @@ def write_results(
         as_labels=finished.metric.needs == "label",
         separator=config.data.label_separator,
         n_best=finished.metric.n_best,
+        list_name=config.data.query,
     )
     is_new = [job.key in computed for job in finished.plan.jobs()]
     folder, chosen = outputs.folder, finished.chosen

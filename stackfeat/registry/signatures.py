@@ -1,4 +1,4 @@
-"""What the constructor of a class takes, read from its source: names, which are required, and legal values.
+"""What a class takes, read from its source: names of its constructor, required ones, legal values; names of `fit`.
 
 In:  the path of a class or function (``sklearn.svm.SVC``, ``pkg.mod:Net``).
 Out: a Signature, or None where the text does not tell; nothing is imported or run.
@@ -94,13 +94,28 @@ def _read(path: str, search_path: Path | None) -> Signature | None:
     is_known = search_path is None
     if not is_known and (found.node.decorator_list or found.node.keywords):
         return None
-    constructor = _constructor(found, 0)
+    constructor = _method(found, "__init__", 0)
     if constructor is None or (not is_known and constructor.decorator_list):
         return None
     signature = _of_arguments(constructor, is_method=True)
     constraints = _constraints(found, 0)
     known = {name: rules for name, rules in constraints.items() if name in signature.names and rules}
     return Signature(signature.names, signature.required, signature.is_open, {**signature.rules, **known})
+
+
+@lru_cache(maxsize=256)
+def fit_takes(path: str, argument: str) -> bool | None:
+    """Return whether `fit` of an installed class takes an argument of this name; None where its text does not tell.
+
+    Examples
+    --------
+    >>> fit_takes("sklearn.neighbors.KNeighborsClassifier", "sample_weight")
+    False
+    """
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    found = _find(module, name, None, 0)
+    method = None if found is None else _method(found, "fit", 0)
+    return None if method is None else argument in _of_arguments(method, is_method=True).names
 
 
 def _of_arguments(function: ast.FunctionDef, *, is_method: bool) -> Signature:
@@ -202,21 +217,21 @@ def _base(expression: ast.expr, inside: _Found, depth: int) -> _Found | None:
     return None
 
 
-def _constructor(found: _Found, depth: int) -> ast.FunctionDef | None:
-    """Return the ``__init__`` of a class, its own or the first inherited one; None where it cannot be told."""
+def _method(found: _Found, name: str, depth: int) -> ast.FunctionDef | None:
+    """Return a method of a class, its own or the first inherited one; None where it cannot be told."""
     if depth > _DEEPEST or not isinstance(found.node, ast.ClassDef):
         return None
     functions = {node.name: node for node in found.node.body if isinstance(node, ast.FunctionDef)}
-    if "__new__" in functions:
+    if name == "__init__" and "__new__" in functions:
         return None
-    if "__init__" in functions:
-        return functions["__init__"]
+    if name in functions:
+        return functions[name]
     for expression in found.node.bases:
         base = _base(expression, found, depth)
         if base is None:
             # Of a class that is not found nothing can be said, and so of what follows it.
             return None
-        inherited = _constructor(base, depth + 1)
+        inherited = _method(base, name, depth + 1)
         if inherited is not None:
             return inherited
     return None

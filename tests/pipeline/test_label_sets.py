@@ -13,6 +13,7 @@ import yaml
 from sklearn.metrics import log_loss
 
 import stackfeat as sf
+from stackfeat.data.schema.label_sets import likely_separator
 from tests.projects import Project
 
 LABELS = ["a", "b", "c", "d d"]
@@ -145,6 +146,72 @@ def test_lists_of_labels_give_lists(tmp_path: Path) -> None:
     submission = pd.read_csv(project.run_folder / "submission.csv")
     assert list(submission.columns) == ["id", "tags"]
     assert all(len(text.split(";")) == 2 for text in submission["tags"])
+
+
+def rewritten(project: Project, text_of: Any) -> pd.Series:
+    """Write the lists of labels in another way; return those of each row."""
+    path = project.folder / "lists.csv"
+    frame = pd.read_csv(path, keep_default_na=False)
+    lists = frame["tags"].map(lambda text: [part.strip() for part in text.split(";") if part.strip()])
+    frame.assign(tags=lists.map(text_of)).to_csv(path, index=False)
+    return lists
+
+
+LISTS: dict[str, Any] = {"train": "lists.csv", "target": "tags"}
+
+
+def test_a_separator_that_stands_nowhere_is_warned_of_with_a_likely_one(tmp_path: Path) -> None:
+    levels = {"base": {"knn": {"estimator": "sklearn.neighbors.KNeighborsClassifier"}}}
+    data = {**LISTS, "label_separator": "|"}
+    project = labelled(tmp_path / "p", data=data, levels=levels, submit="auto")
+    n_several = sum(len(row) > 1 for row in rewritten(project, "; ".join))
+    for said in (project.cli("check", project.folder / "c.yaml").out, project.run().out):
+        (line,) = [one for one in said.splitlines() if "stands in no cell" in one]
+        assert "warning: " in line and "data.label_separator ('|') stands in no cell of 'tags'" in line
+        remedy = 'if that stands between labels: data.label_separator: ";"'
+        assert line.endswith(f"';' stands in {n_several} of 90; {remedy}")
+    project = labelled(tmp_path / "q", data={**LISTS, "label_separator": ";"})
+    assert "stands in no cell" not in project.cli("check", project.folder / "c.yaml").out
+
+
+@pytest.mark.parametrize(
+    ("names", "counts", "separator", "expected"),
+    [
+        (["a", "a|b", "b"], [5, 5, 5], ";", "|"),
+        (["a", "a, b", "b; a", "b"], [50, 50, 1, 1], "|", ","),
+        (["New York", "Los Angeles"], [5, 5], ";", None),
+        (["a", "b"], [5, 5], ";", None),
+        (["a", "a;b", "b"], [5, 5, 5], ";", None),
+    ],
+)
+def test_a_likely_separator_makes_fewer_labels(
+    names: list[str], counts: list[int], separator: str, expected: str | None
+) -> None:
+    assert likely_separator(names, counts, separator) == expected
+
+
+def test_lists_that_are_json_are_read_as_such(tmp_path: Path) -> None:
+    base = {"logit": {"estimator": "sklearn.linear_model.LogisticRegression"}}
+    both = []
+    for name in ("plain", "json"):
+        data = {**LISTS, "label_separator": ";"}
+        project = labelled(tmp_path / name, data=data, metric="map@2", levels={"base": base}, submit="auto")
+        if name == "json":
+            rewritten(project, json.dumps)
+        said = project.run()
+        assert said.code == 0, said.err
+        both.append(project.outputs())
+    assert both[0]["submission.csv"] == both[1]["submission.csv"]
+    assert both[0]["oof/base.logit.csv"] == both[1]["oof/base.logit.csv"]
+
+
+def test_lists_in_brackets_that_are_no_json_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    project = labelled(tmp_path / "p", data={**LISTS, "label_separator": ","})
+    rewritten(project, str)
+    for command in ("check", "run"):
+        said = project.cli(command, project.folder / "c.yaml")
+        assert said.code == 3 and "column 'tags': lists in brackets must be JSON lists of labels" in said.err
+        assert "write them so, or without brackets and quotes" in said.err
 
 
 def test_init_guesses_label_sets(tmp_path: Path) -> None:

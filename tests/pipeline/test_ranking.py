@@ -270,6 +270,81 @@ def test_nets_learn_lists_by_every_loss(tmp_path: Path) -> None:
     assert len(of_members(made, "test")) == 5
 
 
+def best_rows(found: pd.DataFrame, lists: pd.Series, most: int) -> dict[str, list[str]]:
+    """The ids of the best rows of each list, the best first, by pandas."""
+    rows = found.rename(columns={"id": "row"}).astype({"row": str})
+    joined = rows.merge(lists.reset_index(), on="row").sort_values(
+        "prediction", ascending=False, kind="stable"
+    )
+    return {name: part["row"].tolist()[:most] for name, part in joined.groupby("list")}
+
+
+def test_a_submission_may_have_a_row_for_each_list(run: Project, tmp_path: Path) -> None:
+    levels = {"base": {"values": BASE["values"]}}
+    data = {**config()["data"], "label_separator": " "}
+    made = project(tmp_path / "lists", data=data, metric="map@3", levels=levels)
+    said = made.run()
+    assert said.code == 0, said.err
+    test = table(made.folder / "test.csv")
+    expected = best_rows(of_members(made, "test")["base.values"], test.set_index("row")["list"], 3)
+    submitted = pd.read_csv(made.run_folder / "submission.csv", dtype=str)
+    assert list(submitted.columns) == ["list", "row"]
+    assert submitted["list"].tolist() == list(dict.fromkeys(test["list"])), "in the order of the test file"
+    assert dict(zip(submitted["list"], submitted["row"].str.split(" "), strict=True)) == expected
+    assert max(map(len, expected.values())) == 3 and min(map(len, expected.values())) == 1
+    out = tmp_path / "p.csv"
+    said = made.cli("predict", made.run_folder, made.folder / "test.csv", "-o", out)
+    assert said.code == 0 and out.read_bytes() == (made.run_folder / "submission.csv").read_bytes(), said.err
+    said = made.cli("predict", made.run_folder, made.folder / "test.csv", "-o", tmp_path / "m", "--members")
+    assert said.code == 2 and "--members says something of each row" in said.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_sample_of_lists_gives_the_columns_and_the_order(tmp_path: Path) -> None:
+    levels = {"base": {"values": BASE["values"]}}
+    data = {**config()["data"], "sample_submission": "sample.csv"}
+    made = project(tmp_path, data={**data, "label_separator": " "}, metric="mrr", levels=levels)
+    test = table(made.folder / "test.csv")
+    names = sorted(set(test["list"]))[::-1]
+    pd.DataFrame({"searched": names, "found": "x y"}).to_csv(made.folder / "sample.csv", index=False)
+    said = made.run()
+    assert said.code == 0, said.err
+    submitted = pd.read_csv(made.run_folder / "submission.csv", dtype=str)
+    assert list(submitted.columns) == ["searched", "found"] and submitted["searched"].tolist() == names
+    sizes = submitted["found"].str.split(" ").map(len)
+    assert sizes.tolist() == test["list"].value_counts().loc[names].tolist(), "without K all rows"
+
+
+@pytest.mark.parametrize(
+    ("separator", "column", "message"),
+    [
+        (None, "list", "data.id and data.test; if its rows are queries, .* set data.label_separator"),
+        (" ", "row", "data.query, data.test, and remove data.label_separator if it has a row for each row"),
+    ],
+)
+def test_a_sample_of_the_other_form_is_refused_with_what_to_do(
+    separator: str | None, column: str, message: str, tmp_path: Path
+) -> None:
+    data = {**config()["data"], "sample_submission": "sample.csv", "label_separator": separator}
+    made = project(tmp_path, data=data)
+    ids = sorted(set(table(made.folder / "test.csv")[column]))
+    pd.DataFrame({"a": ids, "b": 0}).to_csv(made.folder / "sample.csv", index=False)
+    said = made.cli("check", made.folder / "c.yaml")
+    assert said.code == 3 and re.search(message, said.err), said.err
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_ids_that_hold_the_separator_are_refused(command: str, tmp_path: Path) -> None:
+    levels = {"base": {"values": BASE["values"]}}
+    data = {**config()["data"], "sample_submission": "sample.csv", "label_separator": "1"}
+    made = project(tmp_path, data=data, levels=levels)
+    names = sorted(set(table(made.folder / "test.csv")["list"]))
+    pd.DataFrame({"list": names, "row": "x"}).to_csv(made.folder / "sample.csv", index=False)
+    said = made.cli(command, made.folder / "c.yaml")
+    assert said.code == 3 and "ids must not hold what stands between them" in said.err, said.err
+    assert not (made.run_folder / "submission.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import stackfeat
+from tests.projects import Project
 
 CLASSIFIERS = {
     "logit": {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": 0.1}},
@@ -79,3 +80,39 @@ def test_equal_weights_are_no_weights(tmp_path: Path) -> None:
     one = scores(tmp_path / "one", 1.0, CLASSIFIERS, "binary")
     small = scores(tmp_path / "small", 1 / 5000, CLASSIFIERS, "binary")
     assert small == pytest.approx(one, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        ({"weight": "w"}, "because data.weight is set"),
+        ({"extra": {"train": "more.csv", "factor": 0.5}}, "because data.extra.factor is set"),
+        ({"extra": {"train": "more.csv", "factor": 1}}, None),
+        ({"extra": {"train": "more.csv"}}, None),
+        ({}, None),
+    ],
+)
+def test_a_member_that_takes_no_weights_is_refused_before_the_run(
+    data: dict[str, Any], cause: str | None, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "y"])
+    frame = frame.assign(id=np.arange(60), w=1.0 + np.arange(60) % 3)
+    for name, first in (("t.csv", 0), ("more.csv", 60)):
+        frame.assign(id=frame["id"] + first, a=frame["a"] + first).to_csv(tmp_path / name, index=False)
+    knn = {"estimator": "sklearn.neighbors.KNeighborsRegressor"}
+    config = {
+        "task": "regression",
+        "metric": "rmse",
+        "data": {
+            "train": "t.csv",
+            "id": "id",
+            "target": "y",
+            **({} if "weight" in data else {"drop": ["w"]}),
+            **data,
+        },
+        "levels": {"base": {"knn": knn, "ridge": {"estimator": "sklearn.linear_model.Ridge"}}},
+    }
+    said = Project(tmp_path).write(config).cli("check", tmp_path / "c.yaml")
+    assert said.code == (0 if cause is None else 2), said.err
+    assert cause is None or ("base.knn.estimator: must take sample_weight" in said.err and cause in said.err)
+    assert "base.ridge" not in said.err

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sklearn.utils._param_validation import make_constraint
+from sklearn.utils.validation import has_fit_parameter
 
 from stackfeat.registry.allowed import ALLOWED_ESTIMATORS
 from stackfeat.registry.legal_values import value_problem
 from stackfeat.registry.names import NETS
-from stackfeat.registry.signatures import signature_of
+from stackfeat.registry.signatures import fit_takes, signature_of
 
 BOOSTERS = ("lightgbm", "xgboost", "catboost")
 OF_SKLEARN = sorted(path for path in ALLOWED_ESTIMATORS if not path.startswith(BOOSTERS))
@@ -41,6 +42,18 @@ def test_names_are_those_of_every_class_that_a_config_may_name() -> None:
     for path, found in read.items():
         if found is not None:
             assert (list(found.names), found.is_open) == real_names(imported(path)), path
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_whether_fit_takes_weights_is_told_as_by_the_class_itself() -> None:
+    found = {path: fit_takes(path, "sample_weight") for path in ALLOWED_ESTIMATORS}
+    for path, takes in found.items():
+        if importlib.util.find_spec(path.partition(".")[0]) and takes is not None:
+            assert takes == has_fit_parameter(imported(path), "sample_weight"), path
+    assert found["sklearn.neighbors.KNeighborsRegressor"] is False
+    assert found["sklearn.svm.SVC"] is True and found["lightgbm.LGBMRanker"] is True
+    told = [takes for path, takes in found.items() if path.startswith("sklearn.")]
+    assert told.count(None) < len(told) / 10
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -38,7 +38,14 @@ from stackfeat.data.schema.load import (
     read_extra,
 )
 from stackfeat.data.schema.number_texts import NumberTexts
-from stackfeat.data.schema.roles import of_classes, of_order, read_ids, read_targets, training_lists
+from stackfeat.data.schema.roles import (
+    of_classes,
+    of_order,
+    query_names,
+    read_ids,
+    read_targets,
+    training_lists,
+)
 from stackfeat.data.schema.suspicions import of_copies, of_group, of_unseen
 from stackfeat.data.splits.holdout import HELD_OUT
 from stackfeat.data.splits.splitters import ensure_splittable, resolve_kind
@@ -189,7 +196,7 @@ class _Examiner:
                 )
                 has_order = order is not None or options.class_order is not None
                 found.guesses += of_classes(found.task, options, order is not None)
-                found.guesses += of_label_sets_found(found.task, y)
+                found.guesses += of_label_sets_found(found.task, y, options)
                 found.guesses += of_order(found.task, has_order, self.metric)
                 found.warnings += of_copies({} if found.is_part else typed.columns, y)
         typed.is_part = found.is_part
@@ -356,6 +363,10 @@ class _Examiner:
             ids = read_ids(frame, schema.id, str(path))
             task = self.found.task or Task("regression")
             self.found.test = Samples(ids=ids, inputs={}, y=None, task=task)
+            query = self.options.query
+            if query is not None and query in frame.columns and self.options.label_separator is not None:
+                cells = RoleCells(NumberTexts(frame, self.options), [query], [], str(path))
+                self.found.test = replace(self.found.test, query_names=query_names(cells.read(query)))
             shared = (
                 ids[np.isin(ids, train.ids)].tolist() if schema.id is not None and train is not None else []
             )

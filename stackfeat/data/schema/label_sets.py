@@ -6,6 +6,9 @@ Out: the task with the names of its labels, and y of shape (n_rows, n_labels), 1
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,12 +17,17 @@ from stackfeat.data.files.cells import BOOLEANS, Cells, TextCells, text_cells
 from stackfeat.data.files.parsing import name_rows, refuse_rows, unknown_name
 from stackfeat.data.options import DataOptions
 from stackfeat.data.schema.guesses import Guess
-from stackfeat.errors import DataError, LackError
+from stackfeat.errors import DataError, LackError, in_quotes
 from stackfeat.registry.resolve import name_values, quote_values, quoted
 from stackfeat.tasks.multilabel import of_label_sets
 from stackfeat.tasks.task import Task
 
 MOST_LABELS = 2_000
+SEPARATORS = (";", ",", "|", "/", "\t", " ", "-", "+")
+"""What often stands between labels, the likeliest first."""
+_LIKELY_SHARE = 0.05
+"""Of rows in which it must stand."""
+_BRACKETS = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, **{text: int(value) for text, value in BOOLEANS.items()}}
 
 
@@ -43,12 +51,14 @@ def read_label_sets(
         y = np.column_stack([_read_flags(cells_of(name), _place(where, name)) for name in targets])
         names: Sequence[str] = targets
     else:
-        lists = _read_lists(cells_of(targets[0]), separator)
+        lists = _read_lists(cells_of(targets[0]), separator, _place(where, targets[0]))
         names = sorted({label for labels in lists for label in labels})
         if not 2 <= len(names) <= MOST_LABELS:
+            likely = likely_separator(names, _as_counts(lists, names), separator)
+            hint = f"; try data.label_separator: {in_quotes(likely)}" if likely else ""
             raise LackError(
                 f"{_place(where, targets[0])}: there must be from 2 to {MOST_LABELS} labels; got {len(names)}, such "
-                f"as {quote_values(names)}; check data.label_separator ({separator!r})"
+                f"as {quote_values(names)}; check data.label_separator ({separator!r}){hint}"
             )
         y = _as_table(lists, names)
     if not y.any() or y.all():
@@ -76,17 +86,56 @@ def read_known_label_sets(
     if options.label_separator is None:
         return np.column_stack([_read_flags(cells_of(name), _place(where, name)) for name in task.names])
     place = _place(where, options.targets[0])
-    lists = _read_lists(cells_of(options.targets[0]), options.label_separator)
+    lists = _read_lists(cells_of(options.targets[0]), options.label_separator, place)
     for label in sorted({label for labels in lists for label in labels}.difference(task.names)):
         must = f"{place}: labels must be those of the training file ({name_values(task.names)})"
         raise DataError(str(unknown_name(must, label, task.names)))
     return _as_table(lists, task.names)
 
 
-def of_label_sets_found(task: Task, y: np.ndarray) -> Iterator[Guess]:
-    """Yield which labels there are, and how many of them rows have."""
+def likely_separator(names: Sequence[str], counts: Sequence[int], separator: str) -> str | None:
+    """Return what seems to stand between the labels, where each whole cell became one; None where nothing does.
+
+    It stands in one cell of twenty at least, and makes fewer labels of these names; of several, the fewest.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Labels as they were read.
+    counts : sequence of int
+        Rows of each.
+    separator : str
+        What was taken to stand between them.
+
+    Examples
+    --------
+    >>> likely_separator(["a", "a, b", "a, b, c", "b", "b, c"], [1, 1, 1, 1, 1], ";")
+    ','
+    """
+    found: dict[str, int] = {}
+    for mark in SEPARATORS:
+        n_rows = sum(count for name, count in zip(names, counts, strict=True) if mark in name)
+        if mark != separator and n_rows >= max(1.0, _LIKELY_SHARE * sum(counts)):
+            parts = {part for name in names for text in name.split(mark) if (part := text.strip())}
+            found |= {mark: len(parts)} if len(parts) < len(names) else {}
+    return min(found, key=lambda mark: found[mark], default=None)
+
+
+def of_label_sets_found(task: Task, y: np.ndarray, options: DataOptions) -> Iterator[Guess]:
+    """Yield which labels there are, and how many of them rows have; and that a separator stands in no cell."""
     if not task.has_label_sets:
         return
+    separator = options.label_separator
+    if separator is not None and y.sum(axis=1).max() <= 1:
+        likely = likely_separator(task.names, y.sum(axis=0).tolist(), separator)
+        if likely is not None:
+            n_rows = sum(int(y[:, place].sum()) for place, name in enumerate(task.names) if likely in name)
+            yield Guess(
+                f"data.label_separator ({separator!r}) stands in no cell of {quoted(options.targets[0])}, so that "
+                f"each whole cell is one label; {likely!r} stands in {n_rows} of {len(y)}",
+                f"if that stands between labels: data.label_separator: {in_quotes(likely)}",
+                is_doubtful=True,
+            )
     n_none = int((~y.any(axis=1)).sum())
     without = f", none in {n_none} rows" if n_none else ""
     shown = name_values(map(quoted, task.names))
@@ -112,15 +161,36 @@ def _read_flags(values: Cells, where: str) -> np.ndarray:
     return found
 
 
-def _read_lists(values: Cells, separator: str) -> list[tuple[str, ...]]:
+def _read_lists(values: Cells, separator: str, where: str) -> list[tuple[str, ...]]:
     """Return the labels of each row; a missing cell is a list of none."""
     cells = text_cells(values) if not isinstance(values, TextCells) else values
+    are_json = bool(cells.texts) and all(map(_BRACKETS.fullmatch, cells.texts))
+    of_text = (lambda text: _of_json(text, where)) if are_json else (lambda text: text.split(separator))
     split = [
-        tuple(dict.fromkeys(label for part in text.split(separator) if (label := part.strip())))
+        tuple(dict.fromkeys(label for part in of_text(text) if (label := part.strip())))
         for text in cells.texts
     ]
     places = np.asarray(cells.looked_up(list(range(len(split))), -1)).astype(np.int64)
     return [split[place] if place >= 0 else () for place in places.tolist()]
+
+
+def _of_json(text: str, where: str) -> list[str]:
+    """Return the labels of a list that is written as JSON."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, list) and all(type(label) in (str, int) for label in found):
+        return list(map(str, found))
+    raise DataError(
+        f"{where}: lists in brackets must be JSON lists of labels, such as "
+        f'["drama", "war"]; got {quoted(text)}; write them so, or without brackets and quotes'
+    )
+
+
+def _as_counts(lists: Sequence[Sequence[str]], names: Sequence[str]) -> list[int]:
+    counts = Counter(label for labels in lists for label in labels)
+    return [counts[name] for name in names]
 
 
 def _as_table(lists: Sequence[Sequence[str]], names: Sequence[str]) -> np.ndarray:

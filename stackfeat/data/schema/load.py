@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from stackfeat.data.schema.roles import (
     group_names,
     holds_dates,
     of_classes,
+    query_names,
     read_group,
     read_ids,
     read_known_group,
@@ -315,11 +316,16 @@ def compare_given(
             name for name in frame.columns if not any(matches(pattern, name) for pattern in options.drop)
         ]
         drift += summary.of_names(named, {*schema.targets, *schema.roles.values()})
-    lists = None
-    if query is not None:
-        cells = RoleCells(NumberTexts(frame, options), [query], [], where)
-        lists = read_group(cells.read(query), f"{where}: column {quoted(query)}", "query")
-    return Samples(ids=ids, inputs=inputs, y=None, task=schema.task, query=lists), drift
+    samples = Samples(ids=ids, inputs=inputs, y=None, task=schema.task)
+    return (samples if query is None else _in_lists(samples, frame, query, options, where)), drift
+
+
+def _in_lists(samples: Samples, frame: pd.DataFrame, query: str, options: DataOptions, where: str) -> Samples:
+    """Return rows to predict that know their lists, and what these are called where they are written so."""
+    cells = RoleCells(NumberTexts(frame, options), [query], [], where).read(query)
+    lists = read_group(cells, f"{where}: column {quoted(query)}", "query")
+    names = None if options.label_separator is None else query_names(cells)
+    return replace(samples, query=lists, query_names=names)
 
 
 def _read_columns(
@@ -389,7 +395,7 @@ def _load_train(
     guesses = (
         *typed.guesses(options),
         *of_classes(task, options, order is not None),
-        *of_label_sets_found(task, y),
+        *of_label_sets_found(task, y, options),
     )
     unread = _number_unread(frame, schema, options)
     samples = Samples(ids=ids, inputs=read, y=y, task=task, unread=unread, **given)

@@ -396,6 +396,12 @@ def training_lists(samples: Samples, where: str) -> Samples:
     return samples
 
 
+def query_names(values: Cells) -> np.ndarray:
+    """Return the text of each row's list."""
+    cells = text_cells(values)
+    return np.asarray(cells.looked_up(cells.texts, "")).astype(str)
+
+
 def group_names(values: Cells) -> list[str]:
     """Return the texts of groups in the order of their numbers."""
     return sorted(set(text_cells(values).texts))
