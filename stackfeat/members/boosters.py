@@ -6,14 +6,20 @@ Out: the `Booster`, its names, and whether the config leaves open how many round
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+CUT = object()
+"""Stands for a list of one number: how many rows of a list an NDCG counts."""
+
+NDCG, OWN_CUT = "ndcg@", 10
+"""How rankers are judged; under another metric of lists the first ten rows count."""
 
 
 @dataclass(frozen=True)
 class Booster:
-    """A library's classifier and regressor by boosting, and the names of their settings.
+    """A library's classifier and regressor by boosting, or its ranker, and the names of their settings.
 
     Attributes
     ----------
@@ -25,6 +31,9 @@ class Booster:
         Parameters that say when boosting stops, besides rounds: where one is given, nothing is searched.
     judges : mapping of str to mapping
         By loss of a run, what is set for validation rows to be judged by it; its own loss for any other.
+    by_list : mapping
+        Of a ranker, what is set for validation lists to be judged by the NDCG of so many of their first rows as `CUT`
+        stands for, or braces in a text; empty otherwise.
     patience : str
         After how many rounds without a lower loss a search stops.
     searching, found : mapping
@@ -46,6 +55,7 @@ class Booster:
     found: Mapping[str, Any] = field(default_factory=dict)
     own_rounds: int = 100
     fixed: Mapping[str, Collection[str]] = field(default_factory=dict)
+    by_list: Mapping[str, Any] = field(default_factory=dict)
 
     def leaves_open(self, params: Mapping[str, Any]) -> bool:
         """Whether params say neither how many rounds there are nor when they stop."""
@@ -57,13 +67,29 @@ class Booster:
 
     def judge(self, params: Mapping[str, Any], loss: str | None) -> Mapping[str, Any]:
         """Return what a search sets to judge by a run's loss; nothing where params name what judges."""
-        is_named = any(name in params for name in self.metric)
-        return {} if is_named or loss is None else self.judges.get(loss, {})
+        if loss is None or any(name in params for name in self.metric):
+            return {}
+        if self.by_list:
+            cut = int(loss.removeprefix(NDCG))
+            return {name: _with_cut(value, cut) for name, value in self.by_list.items()}
+        return self.judges.get(loss, {})
+
+    def searched_loss(self, loss: str, metric: str) -> str:
+        """Return what a search is judged by in a run of this loss and metric: of lists always an NDCG."""
+        if not self.by_list:
+            return loss
+        return metric if metric.startswith(NDCG) else f"{NDCG}{OWN_CUT}"
+
+
+def _with_cut(value: Any, cut: int) -> Any:
+    if isinstance(value, str):
+        return value.format(cut)
+    return [cut] if value is CUT else value
 
 
 _UNBOOSTED = ("dart", "rf", "random_forest")
 
-BOOSTERS = (
+_PLAIN = (
     Booster(
         classes=("lightgbm.LGBMClassifier", "lightgbm.LGBMRegressor"),
         rounds=(
@@ -114,6 +140,31 @@ BOOSTERS = (
 )
 
 
+_LISTS: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, ...]]] = {
+    "lightgbm": (
+        "lightgbm.LGBMRanker",
+        {"metric": "ndcg", "eval_at": CUT},
+        ("eval_at", "ndcg_eval_at", "ndcg_at", "map_eval_at", "map_at"),
+    ),
+    "xgboost": ("xgboost.XGBRanker", {"eval_metric": "ndcg@{}"}, ()),
+    "catboost": ("catboost.CatBoostRanker", {"eval_metric": "NDCG:top={};type=Exp"}, ()),
+}
+"""By library: its ranker, what judges lists, and further parameters that say what does."""
+
+
+def _rankers() -> Iterator[Booster]:
+    """Yield rankers, whose settings have the names of the other boosters of their library."""
+    for booster in _PLAIN:
+        library = booster.classes[0].partition(".")[0]
+        if library in _LISTS:
+            path, by_list, naming = _LISTS[library]
+            metric = (*booster.metric, *naming)
+            yield replace(booster, classes=(path,), metric=metric, judges={}, by_list=by_list)
+
+
+BOOSTERS = (*_PLAIN, *_rankers())
+
+
 def booster_of(path: str) -> Booster | None:
     """Return the booster that a class is of; None for every other class."""
     dotted = path.replace(":", ".")
@@ -127,8 +178,10 @@ def searches_rounds(path: str, params: Mapping[str, Any]) -> bool:
     return is_open or bool(params.get("early_stopping_rounds"))
 
 
-def searched_loss(path: str, params: Mapping[str, Any], loss: str) -> str | None:
-    """Return the loss of a run if the search for rounds depends on it."""
+def searched_loss(path: str, params: Mapping[str, Any], loss: str, metric: str) -> str | None:
+    """Return the loss, or NDCG, of a run if the search for rounds depends on it."""
     booster = booster_of(path)
-    depends = booster is not None and booster.leaves_open(params) and booster.judge(params, loss)
-    return loss if depends else None
+    if booster is None or not booster.leaves_open(params):
+        return None
+    judged = booster.searched_loss(loss, metric)
+    return judged if booster.judge(params, judged) else None

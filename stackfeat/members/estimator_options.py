@@ -158,7 +158,7 @@ class EstimatorOptions(CalibratedOptions):
             threads=run.threads,
             seeds=self.seeds * run.seed_copies,
             gate_se=run.gate_se if has_blocks else None,
-            loss=searched_loss(self.estimator, self.params, run.loss),
+            loss=searched_loss(self.estimator, self.params, run.loss, run.metric),
             rounds=VERSIONS["rounds"] if is_searched else None,
             version=version,
             calibration=self.calibration_version,

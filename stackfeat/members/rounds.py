@@ -23,6 +23,7 @@ from stackfeat.members.settings import EstimatorSettings
 from stackfeat.meta.columns import take_rows
 from stackfeat.meta.estimator_io import as_taken, fit_keywords, is_catboost
 from stackfeat.meta.rankers import fit_ranker, is_ranker, validation_of_ranker
+from stackfeat.tasks.ranking import orders_any
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ PATIENCE = 2.5
 LEAST_PATIENCE, MOST_PATIENCE = 20, 500
 
 FEW_ROWS = 2_000
-"""Below so many rows one inner split says little: the median of `N_SPLITS` counts."""
+"""Below so many rows, or lists of a ranking, one inner split says little: the median of `N_SPLITS` counts."""
 
 N_SPLITS = 3
 
@@ -103,8 +104,9 @@ def find_rounds(
     """Find how many rounds suit rows that were not boosted on.
 
     Early stopping that `params` ask for takes place on one inner split, as they say. A booster that leaves its rounds
-    open gets `RATE`, where no rate is given, and stops under its own loss, or absolute error where the metric is one;
-    below `FEW_ROWS` rows the median of `N_SPLITS` inner splits counts.
+    open gets `RATE`, where no rate is given, and stops under its own loss, absolute error where the metric is one, or
+    as a ranker under the NDCG of whole lists; below `FEW_ROWS` rows, or lists, the median of `N_SPLITS` inner splits
+    counts.
 
     Parameters
     ----------
@@ -171,7 +173,9 @@ def _searched(
     except DataError as error:
         return Rounds(why_not=str(error))
     if not splits:
-        return Rounds(why_not="no inner split leaves rows of every class to fit on, and weights above 0")
+        return Rounds(
+            why_not="no inner split leaves rows of every class to fit on, weights above 0, and lists to order"
+        )
     given = next((params[name] for name in booster.rate if name in params), None)
     kept = {} if given is not None else {booster.rate[0]: RATE}
     stops = {booster.rounds[0]: MOST_ROUNDS, booster.patience: patience(given or RATE), **booster.searching}
@@ -204,8 +208,10 @@ def usable_splits(context: FitContext[EstimatorSettings], fraction: float) -> li
         If the rows cannot be divided.
     """
     y, weight = context.y, context.weight
+    lists = context.task.lists(y)
+    n_units = len(y) if lists is None else len(np.unique(lists))
     drawn: list[Parts] = []
-    for draw in range(N_SPLITS if len(y) < FEW_ROWS else 1):
+    for draw in range(N_SPLITS if n_units < FEW_ROWS else 1):
         parts = context.inner(fraction, draw)
         # By time, or of two groups, draws may be the same.
         if not any(np.array_equal(parts[1], other[1]) for other in drawn):
@@ -216,6 +222,7 @@ def usable_splits(context: FitContext[EstimatorSettings], fraction: float) -> li
         parts
         for parts in drawn
         if (not is_class or len(np.unique(y[parts[0]])) == n_classes)
+        and (lists is None or all(orders_any(y[part]) for part in parts))
         and (weight is None or all(weight[part].any() for part in parts))
     ]
 
@@ -311,5 +318,7 @@ def _told_losses(estimator: Any) -> tuple[str, np.ndarray]:
     told = getattr(estimator, "evals_result_", None) or {}
     # CatBoost names its training rows, too; validation rows stand last.
     for name, values in reversed([*(list(told.values()) or [{}])[-1].items()]):
-        return str(name), np.asarray(values, dtype=np.float64)
+        losses = np.asarray(values, dtype=np.float64)
+        # Of an NDCG more is better.
+        return (f"1 - {name}", 1.0 - losses) if str(name).lower().startswith("ndcg") else (str(name), losses)
     return "", np.zeros(0)

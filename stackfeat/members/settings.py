@@ -71,7 +71,7 @@ class EstimatorSettings(SeededSettings):
     gate_se : float or None
         None where there are no blocks.
     loss : str or None
-        That of the run, where boosting stops under it; None where it stops under its own.
+        That of the run, or an NDCG, where boosting stops under it; None where it stops under its own.
     rounds : int or None
         Version of the search for the number of rounds, where there is one: `members.options.VERSIONS`.
     """

@@ -7,6 +7,7 @@ Out: the fitted estimator. Rows are sorted here and nowhere else.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,7 +54,10 @@ def fit_ranker(
     order = np.argsort(lists, kind="stable")
     ordered = take_rows(columns, order)
     told = dict(keywords) | RANKERS[kind](lists[order])
-    return estimator.fit(ordered, relevance[order], **told, **_weights(kind, weight, lists, order))
+    with warnings.catch_warnings():
+        # LightGBM says so of every `eval_at` among params, which is where a config has it.
+        warnings.filterwarnings("ignore", "Found '.*' in params. Will use it instead of 'eval_at'")
+        return estimator.fit(ordered, relevance[order], **told, **_weights(kind, weight, lists, order))
 
 
 def validation_of_ranker(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from lightgbm import LGBMClassifier, LGBMRegressor
+from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 from sklearn.utils.validation import has_fit_parameter
@@ -176,6 +177,85 @@ def test_every_booster_finds_its_rounds(prefix: str, task: Task) -> None:
             for one in staged(model, frame(X[valid_rows]), task)
         ]
         assert losses[rounds - 1] == pytest.approx(min(losses[: rounds + 20]), abs=1e-6)
+
+
+RANKERS = {
+    "lightgbm.LGBMRanker": "n_estimators",
+    "xgboost.XGBRanker": "n_estimators",
+    "catboost.CatBoostRanker": "iterations",
+}
+
+
+def lists_of(n: int, size: int = 6) -> tuple[Samples, np.ndarray]:
+    """Rows of lists whose grades depend on two of three columns and much noise, in no order of lists."""
+    random = np.random.default_rng(1)
+    X = random.normal(size=(n, 3))
+    grade = np.digitize(X[:, 0] + 0.5 * X[:, 1] ** 2 + random.normal(size=n), [-0.3, 1.0, 2.0])
+    query = random.permutation(np.arange(n) // size)
+    table = Table(X, ("a", "b", "c"), np.empty((n, 0), dtype=np.int32), (), ())
+    task = Task("ranking")
+    samples = Samples(np.arange(n).astype(str), {"table": table}, grade.astype(float), task, query=query)
+    return samples.with_lists("here"), X
+
+
+def best_of_lists(name: str, X: np.ndarray, y: np.ndarray, parts: Any, seed: int) -> int:
+    """Rounds by the library's own early stopping, with lists that follow one another and the NDCG of three rows."""
+    fit_rows, valid_rows = (rows[np.argsort(y[rows, 1], kind="stable")] for rows in parts)
+    one, other = ((frame(X[rows]), y[rows, 0]) for rows in (fit_rows, valid_rows))
+    sizes = [np.unique_counts(y[rows, 1]).counts for rows in (fit_rows, valid_rows)]
+    common: dict[str, Any] = {"learning_rate": 0.1, "early_stopping_rounds": 25}
+    if "LGBM" in name:
+        made = LGBMRanker(n_estimators=5000, max_depth=2, random_state=seed, n_jobs=1, verbosity=-1, **common)
+        judged = held_out(*other) | {"eval_group": [sizes[1]], "eval_at": [3]}
+        return int(made.fit(*one, group=sizes[0], **judged).best_iteration_)
+    if "XGB" in name:
+        from xgboost import XGBRanker
+
+        names = {"n_estimators": 5000, "max_depth": 2, "random_state": seed, "n_jobs": 1}
+        judged = {"eval_set": [other], "eval_qid": [y[valid_rows, 1].astype(int)], "verbose": False}
+        made = XGBRanker(eval_metric="ndcg@3", **names, **common)
+        return int(made.fit(*one, qid=y[fit_rows, 1].astype(int), **judged).best_iteration) + 1
+    from catboost import CatBoostRanker, Pool
+
+    names = {"iterations": 5000, "depth": 2, "random_seed": seed, "thread_count": 1, "verbose": False}
+    made = CatBoostRanker(eval_metric="NDCG:top=3;type=Exp", allow_writing_files=False, **names, **common)
+    groups = [y[rows, 1].astype(int) for rows in (fit_rows, valid_rows)]
+    return (
+        int(made.fit(*one, group_id=groups[0], eval_set=Pool(*other, group_id=groups[1])).best_iteration_) + 1
+    )
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_a_ranker_finds_its_rounds_on_whole_lists_by_their_ndcg(name: str) -> None:
+    pytest.importorskip(name.partition(".")[0])
+    samples, X = lists_of(600)
+    context = context_of(samples, "group", loss="ndcg@3")
+    depth = {"depth" if "Cat" in name else "max_depth": 2, "learning_rate": 0.1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fitted = fitted_on(samples, context, name, params=depth)
+    found, final = fitted.report()["rounds"], fitted.estimators[0]
+    splits = [context.inner(0.15, draw) for draw in range(3)]
+    for parts in splits:
+        assert not set.intersection(*(set(samples.labels[rows, 1]) for rows in parts))
+    expected = [best_of_lists(name, X, samples.labels, parts, SEED) for parts in splits]
+    assert found["splits"] == expected and len(set(expected)) > 1
+    assert final.get_params()[RANKERS[name]] == int(np.median(expected))
+    (curve, *_) = fitted.report()["curves"]
+    assert (
+        curve["metric"].startswith("1 - ")
+        and min(curve["validation"]) == curve["validation"][expected[0] - 1]
+    )
+
+
+def test_few_lists_get_three_splits_and_lists_that_order_nothing_none() -> None:
+    samples, _ = lists_of(2_400, size=4)
+    assert len(usable_splits(context_of(samples, "group"), 0.15)) == 3, "600 lists of 2,400 rows are few"
+    y = samples.labels.copy()
+    y[:, 0] = 1.0
+    y[:6, 0] = 0.0
+    few = Samples(samples.ids, samples.inputs, y, samples.task, group=samples.group, query=samples.query)
+    assert len(usable_splits(context_of(few, "group"), 0.15)) < 3
 
 
 def frame(X: np.ndarray) -> Any:
