@@ -169,7 +169,7 @@ class ThresholdScores(Picture):
             f"Rows are called {at['class']} above the threshold; bands are one standard error. The dashed line is "
             f"the threshold that decides new rows: at {significant(at['threshold'], 3)}, {100 * at['called']:.1f} % "
             f"of rows are called {at['class']}, with {_told(at)}. The highest MCC, "
-            f"{with_error(numbers['mcc'][best], numbers['mcc_se'][best])}, is at "
+            f"{with_error(numbers['MCC'][best], numbers['MCC_se'][best])}, is at "
             f"{significant(numbers['threshold'][best], 3)}; it was looked for on these very rows, so it is a little "
             "too high."
         )
