@@ -16,7 +16,12 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    get_scorer,
+    roc_auc_score,
+)
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -49,12 +54,6 @@ FOLDS = KFold(3)
 def of_labels(proba: list[np.ndarray]) -> np.ndarray:
     """The probability of each label of what forests and `MultiOutputClassifier` give."""
     return np.column_stack([one[:, 1] for one in proba])
-
-
-def label_losses(y: np.ndarray, proba: np.ndarray) -> float:
-    return float(
-        np.mean([log_loss(one, said, labels=[0, 1]) for one, said in zip(y.T, proba.T, strict=True)])
-    )
 
 
 def test_a_net_of_labels_gives_what_scikit_learns_does(
@@ -306,6 +305,14 @@ def test_labels_in_searches_and_cross_validation(
     search = GridSearchCV(model, {"standardscaler__with_mean": [True, False]}, cv=2).fit(several.X, several.y)
     assert search.predict(several.new).shape == (60, 3) and 0 <= search.best_score_ <= 1
     assert clone(search).fit(several.X, several.y).best_score_ == search.best_score_
+
+
+def test_scorers_take_two_labels_of_a_stack_for_labels(several: SimpleNamespace) -> None:
+    stack = sf.StackingClassifier(LABELS, cv=2).fit(several.X, several.y[:, :2])
+    later, proba = several.later[:, :2], stack.predict_proba(several.new)
+    assert get_scorer("roc_auc")(stack, several.new, later) == pytest.approx(roc_auc_score(later, proba))
+    precision = average_precision_score(later, proba)
+    assert get_scorer("average_precision")(stack, several.new, later) == pytest.approx(precision)
 
 
 def test_a_stack_stands_in_a_stack(several: SimpleNamespace) -> None:
