@@ -40,7 +40,7 @@ from stackfeat.config.scaffold_target import (
 from stackfeat.config.wishes import Wishes as Wishes
 from stackfeat.data.files.packing import unpacked_name
 from stackfeat.data.files.tables import BUILTIN, read_frame, table_format
-from stackfeat.data.options import DataOptions
+from stackfeat.data.options import ColumnType, DataOptions
 from stackfeat.errors import DataError, UsageError, in_quotes, one_line
 from stackfeat.metrics.built_in import METRICS
 from stackfeat.metrics.registry import check_decides, check_metric
@@ -98,7 +98,7 @@ class _Draft:
     not_missing: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
-    texts: list[str] = field(default_factory=list)
+    texts: dict[str, ColumnType] = field(default_factory=dict)
     n_folds: int = N_FOLDS
     n_rows_a_fold: int | None = None
     fold_reason: str = "auto: by time, group, class, whichever the data have"
@@ -335,8 +335,8 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
         names = [name for name in names if frame[name].nunique() > 1]
     elif not names:
         raise DataError(f"{train}: there must be columns to learn from besides the target; got none")
-    draft.texts = prose_columns(frame[names])
-    options = options.model_copy(update={"types": dict.fromkeys(draft.texts, "text")})
+    draft.texts = {name: _kind_of_text(frame[name]) for name in prose_columns(frame[names])}
+    options = options.model_copy(update={"types": draft.texts})
     typed = type_columns(frame, names, options, train, NumberTexts(frame, options))
     for name, reason in typed.left_out.items():
         draft.leave_out(_REASONS.get(reason, reason), name)
@@ -376,11 +376,17 @@ def _settle(draft: _Draft, typed: TypedColumns) -> None:
     draft.dropped = {reason: names for reason, names in draft.dropped.items() if names}
 
 
+def _kind_of_text(texts: pd.Series) -> ColumnType:
+    from stackfeat.data.prepare.texts import are_names
+
+    return "words" if are_names(texts.dropna().astype(str)) else "text"
+
+
 def _width(column: Column) -> int:
     if column.type == "text":
-        from stackfeat.data.prepare.texts import WIDTH
+        from stackfeat.data.prepare.texts import MOST_FREQUENT, WIDTH
 
-        return WIDTH
+        return MOST_FREQUENT if column.by_words else WIDTH
     return len(column.levels) if column.type == "categorical" else len(column.numeric_names)
 
 

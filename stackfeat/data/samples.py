@@ -252,6 +252,8 @@ class Table:
     texts : ndarray of shape (n_rows, n_texts), object
         A str in each place, "" where missing.
     text_names : tuple of str
+    word_names : tuple of str
+        Those of the texts of which only frequent words are told apart.
     """
 
     numeric: np.ndarray
@@ -261,6 +263,7 @@ class Table:
     levels: tuple[tuple[str, ...], ...]
     texts: np.ndarray = field(default_factory=lambda: no_texts(0))
     text_names: tuple[str, ...] = ()
+    word_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.text_names:
@@ -421,6 +424,7 @@ def save_samples(samples: Samples, writer: EntryWriter) -> None:
                 for part, array in pack_texts(values.texts.ravel()).items():
                     writer.array(f"input{j}.text_{part}", array)
                 table["text_names"] = values.text_names
+                table |= {"word_names": values.word_names} if values.word_names else {}
             inputs.append({"name": name, "table": table})
         elif isinstance(values, ArrayInput):
             inputs.append({"name": name, "table": None, "array": _save_array(values, j, writer)})
@@ -484,6 +488,7 @@ class _DescribedTable:
     code_names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     text_names: tuple[str, ...] = ()
+    word_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -527,7 +532,10 @@ def _read_table(entry: Entry, index: int, described: _DescribedTable) -> Table:
     with reading(entry):
         must(len(texts) == len(codes) * len(described.text_names), "its texts", "be one a cell", len(texts))
     texts = texts.reshape(len(codes), len(described.text_names))
-    return replace(table, texts=texts, text_names=described.text_names)
+    with reading(entry):
+        are_texts = set(described.word_names) <= set(described.text_names)
+        must(are_texts, "its texts told by words", "be among its texts", described.word_names[:3])
+    return replace(table, texts=texts, text_names=described.text_names, word_names=described.word_names)
 
 
 def _read_array(entry: Entry, index: int, described: _DescribedArray) -> ArrayInput:

@@ -197,7 +197,7 @@ class NetOptions(MemberOptions):
         if missing:
             message = f"net {self.net!r} needs {' and '.join(missing)}, not installed here"
             yield "net", f'{message}. Install: pip install "stackfeat[{extra}]"'
-        has_texts = "text" in run.data.types.values() or run.data.array_inputs
+        has_texts = {"text", "words"} & {*run.data.types.values()} or run.data.array_inputs
         if self.net.partition(":")[0] in TEXT_NETS and not has_texts:
             message = f"net {self.net!r} must have a column of text to read; got none"
             yield "net", f"{message}. Declare one, data.types: {{COLUMN: text}}, or choose another net"

@@ -308,6 +308,14 @@ def test_what_cannot_be_learnt_from_is_left_out_and_said(tmp_path: Path) -> None
     assert config.data.types == {"ticket": "categorical", "story": "text"}
 
 
+def test_names_of_several_words_are_told_by_their_words(tmp_path: Path) -> None:
+    names = [f'"Family{i}, {("Mr", "Mrs", "Miss")[i % 3]}. First{i}"' for i in range(120)]
+    path = table(tmp_path / "t.csv", who=names)
+    text = scaffold_config(path, "y")
+    assert "who: words   # guessed: names, of which frequent words are told apart" in text
+    assert loaded(tmp_path, text).data.types == {"who": "words"}
+
+
 def test_a_table_of_texts_alone_gets_a_config(tmp_path: Path) -> None:
     path = write(
         tmp_path / "t.csv", "tale,z", [f"a tale of many words number {i},{'ab'[i % 2]}" for i in range(40)]

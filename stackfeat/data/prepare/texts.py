@@ -2,7 +2,8 @@
 
 In:  the texts of one fold's training rows, never their labels.
 Out: of each column its TF-IDF weights, sparse (`TextTerms`), or the directions in which these differ most, dense
-     (`TextColumns`). What has no text, or none of the terms, is 0 everywhere.
+     (`TextColumns`); of columns told apart by words, 1 where a frequent word stands. What has no text, or none
+     of the terms, is 0 everywhere.
 
 Source of the dense form: S. Deerwester and others, "Indexing by latent semantic analysis", JASIS 1990.
 """
@@ -29,9 +30,15 @@ MOST_CHARACTERS = 20_000
 """A longer text is cut."""
 FEW_WORDS = 3
 """Texts of fewer words, in the mean, are names written in many ways, told apart by parts of their words."""
+MOST_FREQUENT = 10
+"""Words that a column is told by, at most."""
+FEWEST_ROWS, LEAST_SHARE = 10, 0.01
+"""Rows that have such a word, and rows that have it not."""
 _WORD, _TERM = re.compile(r"\w+"), r"\w+|[!?]+"
 _SOME_TEXTS = 1_000
-_NGRAMS = {"word": (1, 2), "char_wb": (3, 4)}
+MANY_WORDS, CAPITAL_SHARE = 8, 0.8
+"""Texts of fewer words in the mean, of which so many begin with a capital letter, are names."""
+_NGRAMS = {"word": (1, 2), "char_wb": (3, 4), "frequent": (1, 1)}
 _SMALLEST = 1e-6
 
 
@@ -40,12 +47,13 @@ class TextTerms(Preparer):
 
     A term stands in two rows at least, and the `MOST_TERMS` most frequent count. Weights are ``1 + log(count)`` times
     ``log((1 + n) / (1 + n_with_it)) + 1``, and rows have length 1, as scikit-learn's `TfidfVectorizer` with
-    ``sublinear_tf``.
+    ``sublinear_tf``. Of columns that are told by words (`Table.word_names`) the `MOST_FREQUENT` most frequent words
+    count, each weighing 1, that stand in ten rows and a hundredth of them, and are missing in as many.
 
     Attributes
     ----------
     by : list of str
-        What the terms of each column are: "word" or "char_wb".
+        What the terms of each column are: "word", "char_wb" or "frequent".
     terms : list of uint8 array
         Of each column the terms, sorted, a line each, in UTF-8.
     rarity : list of float64 array
@@ -66,8 +74,8 @@ class TextTerms(Preparer):
     def fit(self, table: Table, seed: int = 0) -> Self:
         """Learn the terms of these rows alone."""
         self.by, self.terms, self.rarity, self._counters = [], [], [], []
-        for texts in table.texts.T:
-            by = kind_of_terms(texts)
+        for name, texts in zip(table.text_names, table.texts.T, strict=True):
+            by = "frequent" if name in table.word_names else kind_of_terms(texts)
             terms, rarity = _frequent(texts, by)
             self.by.append(by)
             self.terms.append(np.frombuffer(to_bytes("\n".join(terms)), dtype=np.uint8))
@@ -81,11 +89,17 @@ class TextTerms(Preparer):
     def _weights(self, table: Table) -> Iterator[csr_matrix]:
         if not self._counters:
             self._counters = [_counter(by, terms) for by, terms in zip(self.by, self._lines(), strict=True)]
-        for texts, counter, rarity in zip(table.texts.T, self._counters, self.rarity, strict=True):
+        for texts, by, counter, rarity in zip(
+            table.texts.T, self.by, self._counters, self.rarity, strict=True
+        ):
             if not len(rarity):
                 yield csr_matrix((table.n_rows, 0))
                 continue
             found = counter.transform(_cut(texts)).astype(np.float64)
+            if by == "frequent":
+                found.data[:] = 1.0
+                yield csr_matrix(found)
+                continue
             found.data = 1.0 + np.log(found.data)
             found = csr_matrix(found @ diags(rarity))
             lengths = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).ravel())
@@ -133,7 +147,12 @@ class TextColumns(TextTerms):
             names += [f"{name}#{place:03}" for place in range(len(directions))]
         numeric = np.hstack(parts)
         return replace(
-            table, numeric=numeric, numeric_names=tuple(names), texts=table.texts[:, :0], text_names=()
+            table,
+            numeric=numeric,
+            numeric_names=tuple(names),
+            texts=table.texts[:, :0],
+            text_names=(),
+            word_names=(),
         )
 
 
@@ -144,6 +163,14 @@ def kind_of_terms(texts: np.ndarray) -> str:
     return "word" if n_words >= FEW_WORDS * len(present) else "char_wb"
 
 
+def are_names(texts: Iterable[str]) -> bool:
+    """Whether texts are short, and nearly all of their words begin with a capital letter or a digit: no sentences."""
+    words = [_WORD.findall(text[:MOST_CHARACTERS]) for text in texts]
+    every = [word for one in words for word in one]
+    n_capital = sum(word[0].isupper() or word[0].isdigit() for word in every)
+    return 0 < len(every) < MANY_WORDS * len(words) and n_capital >= CAPITAL_SHARE * len(every)
+
+
 def _frequent(texts: np.ndarray, by: str) -> tuple[list[str], np.ndarray]:
     """Return the terms that count, sorted, and how rare they are."""
     if not any(_WORD.search(text) for text in _cut(texts)):
@@ -152,17 +179,23 @@ def _frequent(texts: np.ndarray, by: str) -> tuple[list[str], np.ndarray]:
     counts = counter.fit_transform(_cut(texts))
     n_with_it = np.bincount(counts.indices, minlength=counts.shape[1])
     total = np.asarray(counts.sum(axis=0)).ravel()
+    names = counter.get_feature_names_out()
+    if by == "frequent":
+        least = max(FEWEST_ROWS, LEAST_SHARE * len(texts))
+        often = np.flatnonzero((n_with_it >= least) & (n_with_it <= len(texts) - least))
+        kept = np.sort(often[np.argsort(-n_with_it[often], kind="stable")[:MOST_FREQUENT]])
+        return names[kept].tolist(), np.ones(len(kept))
     # Where no term is shared, a few that are not say as little.
     often = np.flatnonzero(n_with_it >= 2)
     kept = np.sort(often[np.argsort(-total[often], kind="stable")[:MOST_TERMS]])
-    names = counter.get_feature_names_out()
     return names[kept].tolist(), np.log((1 + len(texts)) / (1 + n_with_it[kept])) + 1.0
 
 
 def _counter(by: str, terms: Iterable[str] | None = None) -> CountVectorizer:
-    pattern = {"token_pattern": _TERM} if by == "word" else {}
+    pattern = {"token_pattern": _TERM} if by != "char_wb" else {}
     vocabulary = None if terms is None else list(terms)
-    return CountVectorizer(analyzer=by, ngram_range=_NGRAMS[by], vocabulary=vocabulary, **pattern)
+    analyzer = "char_wb" if by == "char_wb" else "word"
+    return CountVectorizer(analyzer=analyzer, ngram_range=_NGRAMS[by], vocabulary=vocabulary, **pattern)
 
 
 def _directions(weights: csr_matrix, seed: int) -> np.ndarray:

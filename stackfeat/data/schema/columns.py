@@ -26,7 +26,7 @@ from stackfeat.structure import must, plain, structured
 from stackfeat.tasks.task import Task
 
 if TYPE_CHECKING:
-    from stackfeat.data.options import DataOptions
+    from stackfeat.data.options import ColumnType, DataOptions
 
 _MARKS = {".": "point", ",": "comma"}
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days")
@@ -52,6 +52,8 @@ class Column:
         Date: which of year, month, day, weekday, hour, days (since 1970) are read.
     notation : Notation
         How its cells are written, where they are text.
+    by_words : bool
+        Text: whether its frequent words are told apart, and nothing else.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Column:
     levels: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     notation: Notation = PLAIN
+    by_words: bool = False
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
@@ -215,12 +218,16 @@ def is_code(texts: Sequence[str]) -> bool:
     return is_padded and len({len(text) for text in texts}) == 1 and all(text.isdecimal() for text in texts)
 
 
-def describe_column(name: str, values: Cells, type_: Type, where: str, notation: Notation = PLAIN) -> Column:
+def describe_column(
+    name: str, values: Cells, type_: ColumnType, where: str, notation: Notation = PLAIN
+) -> Column:
     """Return the typed column, with levels or date parts from the training file; `notation`: where it is no text."""
     notation = values.block.notation if isinstance(values, TextCells) else notation
     if type_ == "categorical":
         levels = tuple(sorted(text_cells(values, notation).texts))
         return Column(name, type_, levels=levels, notation=notation)
+    if type_ == "words":
+        return Column(name, "text", notation=notation, by_words=True)
     if type_ != "date":
         return Column(name, type_, notation=notation)
     dates = to_dates(values)
@@ -343,6 +350,8 @@ class Schema:
         for column in columns:
             if not column["notation"]:
                 column.pop("notation")
+            if not column["by_words"]:
+                column.pop("by_words")
         values = {**asdict(self), "columns": columns, "task": self.task.to_json()}
         return (
             values if self.has_order else {name: one for name, one in values.items() if name != "has_order"}

@@ -338,6 +338,7 @@ def build_table(columns: Sequence[Column], values: Mapping[str, np.ndarray], n_r
         levels=tuple(column.levels for column in coded),
         texts=np.column_stack([no_texts(n_rows), *(values[column.name] for column in texts)]),
         text_names=tuple(column.name for column in texts),
+        word_names=tuple(column.name for column in texts if column.by_words),
     )
 
 

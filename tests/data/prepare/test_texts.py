@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from stackfeat.data.prepare.net_texts import MOST_STEPS, NetTextPrepare, NetTokenPrepare
-from stackfeat.data.prepare.texts import WIDTH, TextColumns, TextTerms, kind_of_terms
+from stackfeat.data.prepare.texts import WIDTH, TextColumns, TextTerms, are_names, kind_of_terms
 from stackfeat.data.samples import Table
 from stackfeat.errors import StructureError
 from stackfeat.store.skops_file import load_object, save_object
@@ -69,6 +70,51 @@ def test_columns_are_the_directions_of_a_truncated_decomposition() -> None:
     np.testing.assert_allclose(found.numeric[:, 1:], np.hstack(wanted), atol=1e-6)
     assert found.numeric_names[:2] == ("x", "t0#000") and found.numeric_names[-1] == f"t1#{WIDTH - 1:03}"
     assert found.text_names == () and found.texts.shape == (20, 0)
+
+
+def told_by_words(texts: list[str]) -> Table:
+    return replace(table_of(texts), word_names=("t0",))
+
+
+def test_a_column_told_by_words_is_a_column_for_each_frequent_one() -> None:
+    # Of 100 rows: all, 60, 40, 12, 10 and 9 have a word.
+    words = [("all", 100), ("sixty", 60), ("forty", 40), ("twelve", 12), ("ten", 10), ("nine", 9)]
+    train = [" ".join([*(word for word, n in words if row < n), f"own{row}"]) for row in range(100)]
+    columns = TextColumns().fit(told_by_words(train))
+    later = columns.widened(told_by_words(["Ten, forty. TEN", "nine all sixties", "", "twelve sixty"]))
+    assert columns.terms[0].tobytes().decode().split("\n") == ["forty", "sixty", "ten", "twelve"]
+    wanted = [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]]
+    np.testing.assert_array_equal(later.numeric[:, 1:], wanted)
+    assert later.numeric_names[1:] == tuple(f"t0#{place:03}" for place in range(4))
+    assert later.word_names == later.text_names == ()
+    again = TextColumns.from_bytes(columns.to_bytes()).widened(told_by_words(train))
+    np.testing.assert_array_equal(again.numeric, columns.widened(told_by_words(train)).numeric)
+
+
+def test_no_more_than_ten_words_tell_a_column_and_the_most_frequent_do() -> None:
+    train = [" ".join(f"word{place:02}" for place in range(16) if row < 20 + place) for row in range(60)]
+    columns = TextColumns().fit(told_by_words(train))
+    expected = [f"word{place:02}" for place in range(6, 16)]
+    assert columns.terms[0].tobytes().decode().split("\n") == expected
+    rare = TextColumns().fit(told_by_words([f"own{row} words" for row in range(60)]))
+    assert rare.widened(told_by_words(["own1 words"])).numeric.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (
+            ["Andrews, Miss. Kornelia Theodosia", "McCarthy, Mr. Timothy J", "van Melkebeke, Mr. Philemon"],
+            True,
+        ),
+        (["Great dress", "Love it so much", "Not for me"], False),
+        ([" ".join(["Word"] * 9)] * 3, False),
+        (["", "?!"], False),
+        ([], False),
+    ],
+)
+def test_short_texts_of_capital_letters_are_names(texts: list[str], expected: bool) -> None:
+    assert are_names(texts) == expected
 
 
 def test_only_the_rows_of_the_fit_decide_what_a_term_is() -> None:
