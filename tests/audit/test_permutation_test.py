@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from stackfeat.audit.audit import audit
 from stackfeat.config import load_config, planner
 from stackfeat.data.schema.load import load
 from stackfeat.registry.user_code import importing
+from tests.every_task import MARKED, OPTIONS, TARGETS, config, project_of
 
 Project = Any
 Build = Callable[..., Any]
 LEAKY = '''
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression
 
 SEEN = {}
@@ -40,6 +42,17 @@ class Memory(ClassifierMixin, BaseEstimator):
         share = np.full(len(self.classes_), 1 / len(self.classes_))
         known = [SEEN.get(str(tuple(row))) for row in X.itertuples(index=False)]
         return np.array([share if label is None else 0.8 * (self.classes_ == label) + 0.2 * share for label in known])
+
+
+class Values(RegressorMixin, Memory):
+    """The same of values, as many times over as there are quantiles."""
+
+    def __init__(self, width=1):
+        self.width = width
+
+    def predict(self, X):
+        known = [SEEN.get(str(tuple(row)), 0.0) for row in X.itertuples(index=False)]
+        return np.tile(np.array(known, dtype=float)[:, None], (1, self.width)).squeeze()
 
 
 class Honest(LogisticRegression):
@@ -186,6 +199,43 @@ def test_regression_and_label_metrics_are_judged(build: Build, make_config: Any)
         found = audit(project.run_folder, permutations=2, rows=90)
         assert found.passed and found.null is not None
         assert {verdict.measure for verdict in found.null.verdicts} == measures
+
+
+@pytest.mark.parametrize("task", MARKED)
+def test_a_clean_stack_of_every_task_is_at_chance(
+    task: str, run_of_task: Callable[[str], Project], tmp_path: Path
+) -> None:
+    project = run_of_task(task).copy(tmp_path / "audited")
+    said = audited(project, "--permutations", 2)
+    assert said.code == 0 and "pass:" in said.out, said.out + said.err
+    null = result(project)["null"]
+    members = {f"{level}/{name}" for level, given in project.config()["levels"].items() for name in given}
+    measures = {"ranking", OPTIONS[task]["metric"]}
+    assert null["failed"] == {} and null["above_chance"] == []
+    judged = {(verdict["member"], verdict["measure"]) for verdict in null["verdicts"]}
+    assert judged == {(member, measure) for member in members for measure in measures}
+
+
+@pytest.mark.parametrize("task", ["several targets", "multilabel", "quantile", "ranking", "texts"])
+def test_a_member_of_every_task_that_remembers_labels_is_above_chance(task: str, tmp_path: Path) -> None:
+    given = config(task)
+    is_class = given["task"] in ("binary", "multilabel")
+    kind, output = ("Memory", "proba") if is_class else ("Values", "prediction")
+    params = {"width": 3} if task == "quantile" else {}
+    leaky = {"estimator": f"leaky:{kind}", "prepare": "none", "params": params}
+    levels = {
+        "base": {"memory": leaky, "gbm": given["levels"]["base"]["gbm"]},
+        "final": {"soft": {"vote": "soft", "inputs": [f"base/*/{output}"]}},
+    }
+    project = project_of(task, tmp_path / "leaky", levels=levels)
+    (project.folder / "leaky.py").write_text(LEAKY)
+    said = project.run("--trust-code")
+    assert said.code == 0, said.err
+    said = audited(project, "--trust-code", "--permutations", 2)
+    assert said.code == 1, said.out
+    # Of several targets it remembers the last that was learnt alone, which a vote with another member dilutes.
+    above = result(project)["null"]["above_chance"]
+    assert "base/memory" in above if task in TARGETS else above == ["base/memory", "final/soft"]
 
 
 @pytest.mark.slow

@@ -164,12 +164,40 @@ def test_no_kind_knows_labels_of_its_own_rows(arena: Any, task: str) -> None:
     assert (table["z"].abs() <= LIMIT).all(), table.to_string()
 
 
+def too_bad(measured: str) -> pytest.MarkDecorator:
+    """Mark a case whose scores were measured to be too bad, not too good, by more than the limit."""
+    return pytest.mark.xfail(raises=AssertionError, reason=f"pessimistic: {measured}")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("task", GIVEN)
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param("multilabel", marks=too_bad("meta.gate -.0103 ± .0025, meta.linear -.0093 ± .0025")),
+        pytest.param("regression", marks=too_bad("meta.gate -.043 ± .013, meta.linear -.042 ± .013")),
+    ],
+)
 def test_no_kind_knows_labels_of_its_own_rows_over_twenty_draws(arena: Any, task: str) -> None:
+    """What is said of all targets makes meta-learners pessimistic on so few rows, unless they are nested."""
     law = law_of(task, 400)
     table = advantages(law, of_stack(arena, kinds(task, 40, 10), law, **GIVEN[task]), n_draws=20)
+    print(table.to_string())
+    if (table["z"] > LIMIT).any():
+        pytest.fail(table.to_string())
+    assert (table["z"] >= -LIMIT).all(), table.to_string()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("task", GIVEN)
+def test_nested_meta_learners_score_on_labels_as_on_redraws(arena: Any, task: str) -> None:
+    law, every = law_of(task, 400), kinds(task, 40)
+    base = {name: every["base"][name] for name in ("boosted", "linear", "forest")}
+    linear = {**every["meta"]["linear"], "nested": True}
+    gate = {**linear, "estimator": "gated_linear"}
+    levels = {"base": base, "meta": {"linear": linear, "gate": gate}}
+    table = advantages(law, of_stack(arena, levels, law, **GIVEN[task]), n_draws=20)
     print(table.to_string())
     assert (table["z"].abs() <= LIMIT).all(), table.to_string()
 
