@@ -143,6 +143,11 @@ def config(table: Table, calibrate: str) -> dict[str, Any]:
     """Return the config of a stack of two nets, two kinds of boosting and a linear model."""
     boosting = {"subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.7}
     reads, everything = ["base/*/prediction"], ["base/*/prediction", "meta/*/prediction"]
+    trees = {
+        "vote": "soft",
+        "inputs": ["base/gbm/prediction", "base/hist/prediction"],
+        "calibrate": calibrate,
+    }
     hist = {"learning_rate": 0.06, "max_leaf_nodes": 15}
     linear = {"estimator": "sklearn.linear_model.QuantileRegressor", "params": {"alpha": 0.001}}
     return {
@@ -183,6 +188,8 @@ def config(table: Table, calibrate: str) -> dict[str, Any]:
                 "soft": {"vote": "soft", "inputs": reads, "calibrate": calibrate},
                 "weighted": {"vote": "weighted", "inputs": everything, "calibrate": calibrate},
                 "greedy": {"vote": "greedy", "inputs": everything, "calibrate": calibrate},
+                # In time a level above others has few stretches to learn from.
+                **({"trees": trees} if table.time else {}),
             },
         },
         "executor": {"kind": "loky", "jobs": 2},
