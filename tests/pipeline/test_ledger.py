@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,7 +18,7 @@ from scipy import stats
 
 from stackfeat.errors import UsageError
 from stackfeat.output.run_notes import add_note
-from stackfeat.pipeline.ledger import ledger
+from stackfeat.pipeline.ledger import _on_best, ledger
 
 Project = Any
 
@@ -44,6 +45,14 @@ def many_runs(plain_run: Project, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def many(many_runs: Project, tmp_path: Path) -> Project:
     return many_runs.copy(tmp_path / "many")
+
+
+@pytest.mark.parametrize(("optimism", "said"), [(-1.1e-16, "0.000"), (0.00213, "0.002"), (-0.0031, "-0.003")])
+def test_what_selection_costs_is_rounded_by_its_standard_error(optimism: float, said: str) -> None:
+    best: Any = SimpleNamespace(path="runs/a", summary=SimpleNamespace(se=0.0123))
+    assert _on_best(3, 3, optimism, best) == (
+        f"best of 3 runs, runs/a: expect its score to be {said} worse, by selection"
+    )
 
 
 def test_every_run_is_listed_with_what_was_changed(many: Project) -> None:
