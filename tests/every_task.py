@@ -34,7 +34,7 @@ BY_DEFAULT = ("several targets", "ranking", "texts")
 """Tasks that default tests run; all others have the mark `slow`."""
 MARKED = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in EVERY_TASK]
 TARGETS = {"several targets": list(NAMES), "multilabel": list(NAMES)}
-CALIBRATED = {"quantile": "shift", "multilabel": "none", "ranking": "none"}
+CALIBRATED = {"quantile": "shift", "multilabel": "by_label", "ranking": "none"}
 LINEAR = {
     "quantile": "QuantileRegressor",
     "regression": "Ridge",

@@ -162,6 +162,7 @@ CALIBRATIONS = {
     "regression": "linear",
     "several targets": "linear",
     "quantile": "shift",
+    "multilabel": "by_label",
 }
 """Fitted whatever they gain; of other tasks nothing is calibrated."""
 
