@@ -174,7 +174,9 @@ class FoldWorker:
     def __call__(self, key: str) -> FoldFit:
         name, _, fold = key.rpartition("/")
         train, held_out = (None, None) if fold == ALL else self.folds.splits[0][int(fold)]
-        estimator = for_targets(unfitted(self.estimators[name]), self.task)
+        copy = unfitted(self.estimators[name])
+        # Layers are those of one net.
+        estimator = for_targets(copy, self.task, at_once=find_net(copy) is not None)
         fitted = _fit_single_estimator(
             estimator,
             with_taken_names(estimator, take(self.X, train)),

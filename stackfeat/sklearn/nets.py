@@ -39,6 +39,7 @@ from stackfeat.sklearn.inputs import InputReader, check_inputs, check_weight, co
 from stackfeat.sklearn.module_parameter import HasModule
 from stackfeat.sklearn.quantiles import ScoreOfLevels, read_levels
 from stackfeat.sklearn.targets import SMALLEST_SHARE, note_targets, read_classes, read_values
+from stackfeat.tasks.multilabel import Multilabel
 from stackfeat.tasks.task import Task
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -475,7 +476,9 @@ loss, patience, validation_fraction, amp, channels_last, folds_at_once, ema, mix
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        # What needs classes is refused for label sets.
+        needs_classes = [getattr(self, name) for name in Multilabel.unusable_training]
+        tags.classifier_tags.multi_label = all(value in (None, "none", 0.0) for value in needs_classes)
         return tags
 
 

@@ -148,10 +148,16 @@ def takes_all(estimator: Any, *, chooses: bool = False) -> bool:
     return takes_several and not (chooses and tags.target_tags.single_output)
 
 
-def for_targets(estimator: Any, task: Task) -> Any:
-    """Return an unfitted estimator of the targets of a task: itself, or one that fits it for each of several."""
+def for_targets(estimator: Any, task: Task, *, at_once: bool = False) -> Any:
+    """Return an unfitted estimator of the targets of a task: itself, or one that fits it for each of several.
+
+    Parameters
+    ----------
+    at_once : bool
+        Whether it is fitted once whatever its tags say, and may refuse.
+    """
     if task.n_targets > 1:
-        return estimator if takes_all(estimator) else OneByOne(estimator, task)
+        return estimator if at_once or takes_all(estimator) else OneByOne(estimator, task)
     return with_class_codes(estimator, task)
 
 

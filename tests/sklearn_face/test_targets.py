@@ -97,6 +97,8 @@ def test_options_that_need_classes_are_refused_for_labels(
 ) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(given))} needs classes; got task=multilabel"):
         small.net(**given).fit(several.X, several.y)
+    with pytest.raises(UsageError, match="needs classes; got task=multilabel"):
+        sf.StackingClassifier([("net", small.net(**given))], cv=2).fit(several.X, several.y)
     with pytest.raises(UsageError, match="class_weight must be of one label a row"):
         small.net(class_weight={0: 1, 1: 2}).fit(several.X, several.y)
 
@@ -372,6 +374,13 @@ def test_ranks_and_quantiles_are_of_one_column(several: SimpleNamespace, small: 
 def test_tags_say_what_is_taken(small: SimpleNamespace) -> None:
     for one in (small.net(), sf.StackingClassifier(LABELS), sf.VotingClassifier(LABELS)):
         assert one.__sklearn_tags__().classifier_tags.multi_label
-    assert not sf.VotingClassifier(LABELS, voting="rank").__sklearn_tags__().classifier_tags.multi_label
+    for one in (
+        sf.VotingClassifier(LABELS, voting="rank"),
+        small.net(class_weight="balanced"),
+        small.net(class_weight={0: 1, 1: 2}),
+        small.net(mixup=0.2),
+    ):
+        assert not one.__sklearn_tags__().classifier_tags.multi_label
+    assert small.net(class_weight="none").__sklearn_tags__().classifier_tags.multi_label
     for one in (small.regressor(), sf.StackingRegressor(VALUES), sf.VotingRegressor(VALUES)):
         assert one.__sklearn_tags__().target_tags.multi_output
