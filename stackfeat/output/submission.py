@@ -20,6 +20,7 @@ from stackfeat.tasks.task import Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stackfeat.data.options import DataOptions
     from stackfeat.data.samples import Samples
 
 
@@ -72,25 +73,17 @@ class Form:
     @classmethod
     def of(
         cls,
-        id_name: str | None,
-        target_name: str,
+        options: DataOptions,
         sample: pd.DataFrame | None,
         *,
-        as_labels: bool,
-        separator: str | None = None,
+        as_labels: bool = False,
         n_best: int | None = None,
-        list_name: str | None = None,
     ) -> Form:
-        """Return the form that the names of columns and a sample submission ask for.
-
-        Parameters
-        ----------
-        list_name : str, optional
-            The column of lists; it counts where there is a separator.
-        """
+        """Return the form that the names of columns and a sample submission ask for."""
         header = None if sample is None else tuple(str(name) for name in sample.columns)
-        list_name = list_name if separator is not None else None
-        return cls(id_name or "id", target_name, as_labels, header, separator, n_best, list_name)
+        separator = options.label_separator
+        list_name = options.query if separator is not None else None
+        return cls(options.id or "id", options.target_name, as_labels, header, separator, n_best, list_name)
 
     @property
     def is_by_list(self) -> bool:

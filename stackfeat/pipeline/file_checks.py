@@ -137,15 +137,7 @@ def _sample_findings(loaded: LoadedConfig, found: Examination) -> Iterator[Findi
     try:
         sample = read_sample(options, loaded.folder)
         if sample is not None:
-            form = Form.of(
-                options.id,
-                options.target_name,
-                sample,
-                as_labels=False,
-                separator=options.label_separator,
-                list_name=options.query,
-            )
-            check_sample(sample, found.test, form)
+            check_sample(sample, found.test, Form.of(options, sample))
     except DataError as error:
         yield Finding("data.sample_submission", _relative(str(error), loaded.folder))
 

@@ -87,15 +87,7 @@ def read_data(planner: Planner) -> DataFiles:
     options = config.data
     sample = read_sample(options, planner.loaded.folder)
     if sample is not None and recipes.test is not None:
-        form = Form.of(
-            options.id,
-            options.target_name,
-            sample,
-            as_labels=False,
-            separator=options.label_separator,
-            list_name=options.query,
-        )
-        check_sample(sample, samples_of(planner.store, recipes.test.key), form)
+        check_sample(sample, samples_of(planner.store, recipes.test.key), Form.of(options, sample))
     return DataFiles(notes, warnings, sample)
 
 

@@ -382,16 +382,8 @@ def write_results(
     """Write the run folder and return where everything is; `computed` holds keys of jobs."""
     import pandas as pd
 
-    config = planner.config
-    form = Form.of(
-        config.data.id,
-        config.data.target_name,
-        sample,
-        as_labels=finished.metric.needs == "label",
-        separator=config.data.label_separator,
-        n_best=finished.metric.n_best,
-        list_name=config.data.query,
-    )
+    config, metric = planner.config, finished.metric
+    form = Form.of(config.data, sample, as_labels=metric.needs == "label", n_best=metric.n_best)
     is_new = [job.key in computed for job in finished.plan.jobs()]
     folder, chosen = outputs.folder, finished.chosen
     home = planner.loaded.folder
