@@ -133,7 +133,7 @@ def data_options(rng: random.Random, name: str) -> DataOptions:
         given["encoding"] = rng.choice(names)
     if rng.random() < 0.15:
         given["types"] = {
-            rng.choice(columns): rng.choice(["numeric", "categorical", "boolean", "date", "text"])
+            rng.choice(columns): rng.choice(["numeric", "categorical", "boolean", "date", "text", "words"])
         }
     if rng.random() < 0.08:
         given["drop"] = [rng.choice(columns)]
