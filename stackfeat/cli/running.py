@@ -45,7 +45,7 @@ def run(
         typer.Option(min=1, metavar="N", help="Jobs at a time; default: executor.jobs of the config."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="With TRAIN: the column to predict; several: a,b.")
+        list[str] | None, typer.Option(help="With TRAIN: the column to predict; several: a,b.")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="With TRAIN: file with the rows to predict.")] = None,
     metric: Annotated[str | None, typer.Option(help="With TRAIN: the metric that decides.")] = None,
@@ -65,12 +65,12 @@ def run(
 ) -> Answer:
     """Run a config, or a training file without one. What is stored already is not computed again."""
     from stackfeat.cli.progress import print_result, result_values
-    from stackfeat.cli.training_file import config_of
+    from stackfeat.cli.training_file import config_of, named_targets
     from stackfeat.output.live_table import LiveTable
     from stackfeat.pipeline.file_checks import load_checked
 
     of_file = {
-        "--target": target,
+        "--target": named_targets(target),
         "--test": test,
         "--metric": metric,
         "--limit": limit,
@@ -118,7 +118,7 @@ def check(
 @app.command()
 def init(
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="Training file.")],
-    target: Annotated[str, typer.Option(help="Column to predict; several: a,b.")],
+    target: Annotated[list[str], typer.Option(help="Column to predict; several: a,b.")],
     test: Annotated[Path | None, typer.Option(help="File with the rows to predict.")] = None,
     sample_submission: Annotated[
         Path | None, typer.Option(help="The submission is checked against it.")
@@ -148,6 +148,7 @@ def init(
     ),
 ) -> Answer:
     """Write a first config for a training file."""
+    from stackfeat.cli.training_file import named_targets
     from stackfeat.config.guessed import guesses_of
     from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
     from stackfeat.output.files import write_bytes
@@ -159,7 +160,9 @@ def init(
     folder = output.absolute().parent
     told = None if task is None else str(task)
     wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit, query)
-    text = scaffold_config(train, target, test, sample_submission, wishes, folder=folder)
+    targets = named_targets(target)
+    assert targets is not None
+    text = scaffold_config(train, targets, test, sample_submission, wishes, folder=folder)
     write_bytes(output, text.encode())
     roots = folders_outside((train, test, sample_submission), folder)
     name = one_line(" ".join([str(output), *(f"--data-root {shlex.quote(str(root))}" for root in roots)]))

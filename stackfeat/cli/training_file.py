@@ -37,7 +37,7 @@ def config_of(
         raise UsageError(f"{option} is for {what}; got {path}, which is {got}; {remedy}")
     if not is_data:
         return None
-    target = of_file["--target"]
+    target: str | tuple[str, ...] | None = of_file["--target"]
     if target is None:
         raise UsageError(
             f"a training file needs --target COLUMN, the column to predict; got {path} alone; name it, or give a "
@@ -51,3 +51,10 @@ def config_of(
     wishes = Wishes(task=None if task is None else str(task), preset=preset, **told)
     loaded, _ = config_of_files(path, target, of_file["--test"], None, wishes, Path.cwd(), overrides)
     return loaded
+
+
+def named_targets(given: Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Return what --target said: once, a column or several with commas between; more often, a column each time."""
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else tuple(given)

@@ -72,6 +72,13 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         self._task = task
         note_targets(self, task)
         live = self._live(fit_params)
+        if task.has_label_sets and self.voting == "soft":
+            for name, estimator in live.items():
+                if not hasattr(estimator, task.method):
+                    raise AttributeError(
+                        f"estimators of a soft vote must have {task.method}; {name!r} ({type(estimator).__name__}) "
+                        "has none; use voting='hard', or CalibratedClassifierCV around it"
+                    )
         if not isinstance(self.weights, str | None) and len(self.weights) != len(self.estimators):
             raise ValueError(
                 "Number of `estimators` and weights must be equal; got "
@@ -104,7 +111,13 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         kept = [task.whole(values)[rows] for values in said]
         weight = None if weight is None else np.asarray(weight, dtype=np.float64)[rows]
         metric = get_metric(task.row_metric, task.kind)
-        target = VoteTarget(task, task.as_y(np.asarray(y)[rows]), weight, metric)
+        values = task.as_y(np.asarray(y)[rows])
+        if task.n_targets > 1 and not task.has_label_sets:
+            # Each target in units of its spread, or that with the largest numbers would decide alone.
+            spread = np.std(values, axis=0)
+            spread[spread == 0] = 1.0
+            values, kept = values / spread, [one / spread for one in kept]
+        target = VoteTarget(task, values, weight, metric)
         if VOTES[self.voting].is_fitted:
             self.rank_vote_ = VOTES[self.voting].fit(kept, target, {})
         else:
@@ -330,7 +343,8 @@ class VotingRegressor(ScoreOfLevels, ensemble.VotingRegressor, FoldVoting):
     Parameters
     ----------
     estimators, weights, n_jobs, verbose, cv
-        As in `VotingClassifier`; ``weights="fit"`` minimises the squared error of out-of-fold predictions.
+        As in `VotingClassifier`; ``weights="fit"`` minimises the squared error of out-of-fold predictions; of
+        several targets the mean of their RMSE, each in units of its standard deviation.
     voting : {"soft", "rank"}, default="soft"
         The mean of values; or of ranks, which goes through a monotone map back to values.
     quantiles : sequence of float or None, default=None

@@ -321,6 +321,8 @@ def test_an_extra_row_weighs_its_factor_times_its_own_weight(tmp_path: Path) -> 
 
 def test_an_estimator_that_takes_no_weights_says_so(folder: Folder) -> None:
     levels = {"base": {"knn": {"estimator": "sklearn.neighbors.KNeighborsClassifier"}, "tree": TREE}}
-    result = run(folder.config({"factor": 0.5}, levels=levels))
-    assert "data.extra" in result.failed["base/knn"] and "factor" in result.failed["base/knn"]
+    with pytest.raises(
+        ConfigError, match=r"base\.knn.*sample_weight.*data\.extra\.factor.*KNeighborsClassifier"
+    ):
+        run(folder.config({"factor": 0.5}, levels=levels))
     assert not run(folder.config({"factor": 1}, levels=levels)).failed

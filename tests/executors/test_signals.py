@@ -169,7 +169,7 @@ def test_a_signal_ends_with_its_message_and_code(
     assert said == [b"interrupted\n"]
     monkeypatch.setattr(signals.os, "isatty", lambda descriptor: True)
     with pytest.raises(Ended, match="130"):
-        made._end()
+        made._end(2)
     assert said[1] == b"\x1b[?25h\ninterrupted\n", "a bar may have hidden the cursor"
 
 
@@ -190,7 +190,7 @@ def test_after_the_work_is_done_a_signal_neither_speaks_nor_changes_the_exit_cod
     monkeypatch.setattr(sys, "stdout", None)
     made.over(3)
     with pytest.raises(Ended, match="3"):
-        made._end()
+        made._end(2)
     assert said == []
 
 
@@ -202,7 +202,7 @@ def test_the_exit_code_is_kept_where_ending_others_fails(
 
     monkeypatch.setattr(signals, "end_everything", fail)
     with pytest.raises(Ended, match="130"):
-        ending[0]._end()
+        ending[0]._end(2)
 
 
 def test_only_signals_that_end_are_waited_for(

@@ -214,6 +214,22 @@ def test_lists_in_brackets_that_are_no_json_are_refused_with_what_to_do(tmp_path
         assert "write them so, or without brackets and quotes" in said.err
 
 
+def test_a_cell_without_brackets_among_lists_with_them_is_named(tmp_path: Path) -> None:
+    project = labelled(tmp_path / "p", data={**LISTS, "label_separator": ";"})
+    first: list[str] = []
+
+    def all_but_one(labels: list[str]) -> str:
+        if labels and not first:
+            first.append(";".join(labels))
+            return first[0]
+        return json.dumps(labels)
+
+    rewritten(project, all_but_one)
+    said = project.cli("run", project.folder / "c.yaml")
+    assert said.code == 3 and "column 'tags': lists must be written in one way" in said.err
+    assert repr(first[0]) in said.err and "write them all as JSON lists, or none" in said.err
+
+
 def test_init_guesses_label_sets(tmp_path: Path) -> None:
     project = labelled(tmp_path / "p")
     out = project.folder / "d.yaml"

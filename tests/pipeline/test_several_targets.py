@@ -205,6 +205,9 @@ def test_init_writes_a_config_of_the_targets_that_are_named(tmp_path: Path) -> N
     assert config["task"] == "regression" and config["data"]["target"] == TARGETS
     assert config["data"]["target_transform"] == {"b b": "log1p"}
     assert project.cli("check", project.folder / "c.yaml").code == 0
+    repeated = [part for name in TARGETS for part in ("--target", name)]
+    assert project.cli("init", project.folder / "train.csv", *repeated, "-o", tmp_path / "r.yaml").code == 0
+    assert yaml.safe_load((tmp_path / "r.yaml").read_text())["data"]["target"] == TARGETS
     said = project.cli(
         "init", project.folder / "train.csv", "--target", "a,bb", "--force", "-o", tmp_path / "d"
     )

@@ -20,7 +20,7 @@ from sklearn.model_selection import (
     cross_val_predict,
 )
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -274,6 +274,33 @@ def test_fitted_weights_are_the_best_out_of_fold(several: SimpleNamespace) -> No
         several.XV, several.v
     )
     assert values.fitted_weights_[2] > 0.8
+
+
+def test_no_target_decides_the_weights_by_its_unit(several: SimpleNamespace) -> None:
+    X = several.XV
+    noise = np.random.default_rng(0).normal(size=(len(X), 3))
+    y = np.column_stack([X[:, 0], 3 * X[:, 1], 4 * np.abs(X[:, 2])]) + noise
+    members = [("line", Ridge(1e-6)), ("near", KNeighborsRegressor(5))]
+    weights = [
+        sf.VotingRegressor(members, weights="fit", cv=FOLDS).fit(X, y * units).fitted_weights_
+        for units in ([1, 1, 1], [1, 1, 1e4], [1e4, 1, 1])
+    ]
+    oof = [cross_val_predict(one, X, y, cv=FOLDS) for _, one in members]
+    losses = [
+        np.mean(np.sqrt(np.mean(np.square(a * oof[0] + (1 - a) * oof[1] - y), axis=0)) / y.std(axis=0))
+        for a in np.linspace(0, 1, 1001)
+    ]
+    for found in weights:
+        assert found[0] == pytest.approx(np.argmin(losses) / 1000, abs=0.02)
+    assert 0.1 < weights[0][0] < 0.9
+
+
+def test_a_soft_vote_names_the_estimator_without_probabilities(several: SimpleNamespace) -> None:
+    for weights in (None, "fit"):
+        with pytest.raises(AttributeError, match=r"'svm' \(LinearSVC\) has none; use voting='hard'"):
+            sf.VotingClassifier([("svm", LinearSVC()), *LABELS], voting="soft", weights=weights).fit(
+                several.X, several.y
+            )
 
 
 @pytest.mark.parametrize("weights", [None, [1, 3]])

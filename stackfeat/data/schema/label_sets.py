@@ -164,7 +164,13 @@ def _read_flags(values: Cells, where: str) -> np.ndarray:
 def _read_lists(values: Cells, separator: str, where: str) -> list[tuple[str, ...]]:
     """Return the labels of each row; a missing cell is a list of none."""
     cells = text_cells(values) if not isinstance(values, TextCells) else values
-    are_json = bool(cells.texts) and all(map(_BRACKETS.fullmatch, cells.texts))
+    plain = [text for text in cells.texts if not _BRACKETS.fullmatch(text)]
+    if 0 < len(plain) < len(cells.texts) / 2:
+        raise DataError(
+            f"{where}: lists must be written in one way; got {len(cells.texts) - len(plain)} different ones in "
+            f"brackets, and {quote_values(plain)} without; write them all as JSON lists, or none"
+        )
+    are_json = bool(cells.texts) and not plain
     of_text = (lambda text: _of_json(text, where)) if are_json else (lambda text: text.split(separator))
     split = [
         tuple(dict.fromkeys(label for part in of_text(text) if (label := part.strip())))
