@@ -72,7 +72,7 @@ class FoldVoting(FoldEnsemble, _BaseVoting):
         self._task = task
         note_targets(self, task)
         live = self._live(fit_params)
-        if task.has_label_sets and self.voting == "soft":
+        if task.has_label_sets and VOTES[self.voting].gives_probabilities:
             for name, estimator in live.items():
                 if not hasattr(estimator, task.method):
                     raise AttributeError(
