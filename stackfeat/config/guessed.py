@@ -27,6 +27,8 @@ _IN_CONFIG = {
     **{"--task": "task", "--metric": "metric", "--limit": "limits.time"},
 }
 
+_SAID = ("# left out, ", "# doubtful: ")
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -71,9 +73,9 @@ def completed(values: Mapping[str, Any], allowed: Allowed) -> Completed:
 
 
 def guesses_of(text: str) -> tuple[str, ...]:
-    """Return the lines of a first config on what was guessed, and on what was left out."""
+    """Return the lines of a first config on what was guessed, what is doubtful, and what was left out."""
     lines = [line.strip() for line in text.splitlines()]
-    found = [line for line in lines if "# guessed: " in line or line.startswith("# left out, ")]
+    found = [line for line in lines if "# guessed: " in line or line.startswith(_SAID)]
     return tuple(re.sub(r"\s+# guessed: ", ", guessed: ", line).removeprefix("# ") for line in found)
 
 

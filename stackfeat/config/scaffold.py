@@ -89,6 +89,7 @@ class _Draft:
     group_reason: str = ""
     time: str | None = None
     time_reason: str = ""
+    time_doubts: dict[str, str] = field(default_factory=dict)
     is_dated: bool = False
     dates: tuple[str, ...] = ()
     arrays: ArrayInputs | None = None
@@ -421,8 +422,6 @@ def _compare_rows(
     draft: _Draft, there: set[str], test: Path, frame: pd.DataFrame, options: DataOptions, wishes: Wishes
 ) -> None:
     """See by the rows to predict whether folds should keep groups together, and follow time."""
-    from stackfeat.data.schema.columns import are_later
-
     group = None if wishes.groups else draft.group
     dates = () if wishes.time else tuple(name for name in draft.dates if name in there)
     if not dates and group not in there:
@@ -436,8 +435,28 @@ def _compare_rows(
         else:
             draft.group_reason += f", {100 * known:.0f} % of the rows of {test.name} are of known ones"
     for name in dates:
-        if draft.time is None and are_later(rows[name], frame[name]):
-            draft.time, draft.time_reason = name, f"all rows of {test.name} are later than those of training"
+        if draft.time is None:
+            _compare_dates(draft, name, rows[name], frame[name], _comment(test.name))
+
+
+def _compare_dates(draft: _Draft, name: str, rows: pd.Series, known: pd.Series, file: str) -> None:
+    """Take a column as time where the rows to predict are later as a whole; say so where they only may be."""
+    from stackfeat.data.schema.columns import count_later
+
+    found = count_later(rows, known)
+    if found is None:
+        return
+    n_unread = found.n_rows - found.n_read
+    unread = f"{n_unread} of {found.n_rows} cells of it in {file} cannot be read as dates"
+    if found.is_whole:
+        those = f"those of {file} that can be read" if n_unread else f"rows of {file}"
+        draft.time, draft.time_reason = name, f"all {those} are later than those of training"
+        draft.time_reason += f"; {unread}" if n_unread else ""
+    elif not found.is_readable:
+        draft.time_doubts[name] = f"{unread}, so nobody knows whether they are later than those of training"
+    elif found.is_partly:
+        said = f"{found.n_later} of {found.n_read} dates of {file} are later than all of training, the others not"
+        draft.time_doubts[name] = f"{said}; {unread}" if n_unread else said
 
 
 def _may_read_time(draft: _Draft, frame: pd.DataFrame, options: DataOptions, test: Path | None) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stackfeat.config import RunConfig, load_config
+from stackfeat.config.guessed import guesses_of
 from stackfeat.config.portfolio import Choice, Portfolio, Table
 from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
 from stackfeat.errors import ConfigError, DataError, UsageError
@@ -404,6 +405,61 @@ def test_folds_follow_time_where_all_rows_to_predict_are_later(
     text = scaffold_config(train, "y", test)
     assert loaded(tmp_path, text).data.time == time
     assert ("guessed: all rows of test.csv are later" in text) == (time is not None)
+
+
+@pytest.mark.parametrize(
+    ("cells", "time", "said"),
+    [
+        (
+            {4: "", 5: "soon"},
+            "day",
+            "2 of 20 cells of it in test.csv cannot be read as dates; folds follow time",
+        ),
+        ({4: ""}, "day", "1 of 20 cells of it in test.csv cannot be read as dates; folds follow time"),
+        (
+            {3: "", 4: "", 5: "soon"},
+            None,
+            "3 of 20 cells of it in test.csv cannot be read as dates, so nobody",
+        ),
+        (
+            {i: f"{1 + i:02d}/01/2025" for i in range(20)},
+            None,
+            "20 of 20 cells of it in test.csv cannot be read",
+        ),
+        (
+            {0: "2024-01-05"},
+            None,
+            "19 of 20 dates of test.csv are later than all of training, the others not",
+        ),
+        ({0: "2024-01-05", 1: ""}, None, "18 of 19 dates of test.csv are later than all of training"),
+        (
+            {i: f"2024-02-{1 + i:02d}" for i in range(18)},
+            None,
+            "2 of 20 dates of test.csv are later than all",
+        ),
+        ({i: f"2024-02-{1 + i:02d}" for i in range(19)}, None, ""),
+    ],
+)
+def test_dates_that_can_be_read_tell_whether_rows_to_predict_are_later(
+    cells: dict[int, str], time: str | None, said: str, tmp_path: Path
+) -> None:
+    days = [f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}" for i in range(120)]
+    train = table(tmp_path / "t.csv", day=days)
+    later = [cells.get(i, f"2025-01-{1 + i:02d}") for i in range(20)]
+    test = write(tmp_path / "test.csv", "x,z,day", [f"1,2,{day}" for day in later])
+    text = scaffold_config(train, "y", test)
+    assert loaded(tmp_path, text).data.time == time
+    told = [line for line in guesses_of(text) if "later than" in line]
+    assert len(told) == bool(said) and all(said in line for line in told)
+    assert all(("init --time day" in line) == (time is None) for line in told)
+
+
+def test_a_doubt_about_one_date_is_not_said_where_another_is_taken_as_time(tmp_path: Path) -> None:
+    days = [f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}" for i in range(120)]
+    train = table(tmp_path / "t.csv", born=days, day=days)
+    test = write(tmp_path / "test.csv", "x,z,born,day", [f"1,2,,2025-01-{i:02d}" for i in range(1, 20)])
+    text = scaffold_config(train, "y", test)
+    assert loaded(tmp_path, text).data.time == "day" and "doubtful" not in text
 
 
 def test_later_rows_go_through_models_of_all_rows_whose_readers_suit_that(tmp_path: Path) -> None:

@@ -303,6 +303,23 @@ def test_a_frame_of_mixed_cells_is_kept_as_text(folder: Path, monkeypatch: pytes
     assert module._as_file(frame, "train", folder) == path
 
 
+@pytest.mark.usefixtures("few")
+def test_run_and_fit_print_that_dates_are_not_taken_as_time(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = pd.date_range("2024-01-01", periods=150)
+    frame = pd.read_csv("train.csv").head(120).assign(day=days[:120].strftime("%Y-%m-%d"))
+    frame.to_csv("dated.csv", index=False)
+    rows = pd.read_csv("test.csv").head(30).assign(day=days[120:].strftime("%d/%m/%Y"))
+    rows.to_csv("later.csv", index=False)
+    said = "doubtful: day holds dates, but is not taken as time: 30 of 30 cells of it in later.csv"
+    sf.fit("dated.csv", target="label", test="later.csv")
+    assert said in capsys.readouterr().out
+    ran = Folder(folder).cli("run", "dated.csv", "--target", "label", "--test", "later.csv")
+    assert ran.code == 0, ran.err
+    assert ran.out.count(said) == 1 and "`stackfeat init --time day`" in ran.out
+
+
 def test_where_all_rows_to_predict_are_later_a_twin_that_reads_the_date_knows_the_newest_level(
     tmp_path: Path,
 ) -> None:

@@ -166,11 +166,37 @@ def to_dates(values: Cells) -> np.ndarray:
     return text_cells(values).dates()
 
 
-def are_later(values: Cells, than: Cells) -> bool:
-    """Whether all dates of a column are later than those of another, and neither misses any."""
+@dataclass(frozen=True)
+class Later:
+    """How many dates of a column are later than all of another."""
+
+    n_rows: int
+    n_read: int
+    n_later: int
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether so many cells are dates that they speak for the others."""
+        return 10 * self.n_read >= 9 * self.n_rows
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the column is later as a whole, by the dates that can be read."""
+        return self.is_readable and self.n_later == self.n_read
+
+    @property
+    def is_partly(self) -> bool:
+        """Whether more dates are later than chance puts there: the latest of all may stand in either file."""
+        return 10 * self.n_later >= self.n_read
+
+
+def count_later(values: Cells, than: Cells) -> Later | None:
+    """Count dates later than all of another column; None where there are none, or it misses some or has only one."""
     new, known = to_dates(values), to_dates(than)
-    is_whole = not np.isnat(new).any() and not np.isnat(known).any()
-    return bool(is_whole and new.min() > known.max() > known.min())
+    if not len(new) or np.isnat(known).any() or not known.max() > known.min():
+        return None
+    # NaT is later than nothing.
+    return Later(len(new), int((~np.isnat(new)).sum()), int((new > known.max()).sum()))
 
 
 def date_parts(dates: np.ndarray) -> dict[str, np.ndarray]:
