@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stackfeat.cli.app import Answer, app, is_json, is_quiet
-from stackfeat.errors import INTERRUPTED, RunFailed, UsageError, continued, one_line
+from stackfeat.errors import RunFailed, UsageError, continued, one_line
 from stackfeat.output.digits import with_error
 
 if TYPE_CHECKING:
@@ -26,13 +25,12 @@ def watch(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that a run works on.")],
 ) -> Answer:
     """Follow a run from another terminal, until it ends; with --json say how it stands now."""
-    from stackfeat.output.events import EVENTS, EventsReader, last_run
+    from stackfeat.output.events import EVENTS, EventsReader
     from stackfeat.output.live_table import LiveTable
     from stackfeat.output.run_file import runs_near
 
-    path = run_folder / EVENTS
-    reader = EventsReader(path)
-    begun = [] if path.is_symlink() or not path.is_file() else last_run(list(reader.read()))
+    reader = EventsReader(run_folder / EVENTS)
+    begun = reader.read_last_run()
     if not os.path.lexists(run_folder):
         raise UsageError(
             f"RUN must be a run folder; got {one_line(run_folder)}, which is not there{runs_near(run_folder)}"
@@ -45,43 +43,23 @@ def watch(
     with LiveTable(quiet=is_quiet(context) or is_json(context)) as table:
         for event in begun:
             table(event)
-        while not is_json(context) and _how(table.state) == "running":
+        while not is_json(context) and table.state.how() == "running":
             time.sleep(LOOK_SECONDS)
             for event in reader.read():
                 table(event)
     state = table.state
-    how, code = _how(state), state.end.exit_code if state.end else 0
+    how, code = state.how(), state.end.exit_code if state.end else 0
+    if how == "killed":
+        state.halt()
     values = {"state": how, **state.to_json(time.time())}
     return Answer(values, _words(state, how), RunFailed.exit_code if how == "killed" else code)
 
 
-def _how(state: RunState) -> str:
-    """Return whether a run is running, done, failed, interrupted, or killed before it could say how it ended."""
-    if state.end is not None:
-        if state.end.exit_code == INTERRUPTED:
-            return "interrupted"
-        return "failed" if state.end.error is not None else "done"
-    assert state.run is not None
-    is_here = os.name == "posix" and state.run.host == socket.gethostname()
-    return "killed" if is_here and not _lives(state.run.pid) else "running"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(max(pid, 1), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        pass
-    return True
-
-
 def _words(state: RunState, how: str) -> str:
     """Return the last words about a run."""
-    end = state.end
     if how in ("killed", "interrupted"):
-        said = "killed" if end is None else continued(end.error or how)
-        return f"{said}; finished jobs are stored: run the same command to go on"
+        return continued(state.cut_short())
+    end = state.end
     if end is None:
         return how
     if end.error is not None:

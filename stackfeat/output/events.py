@@ -275,6 +275,11 @@ class EventsReader:
                     if event is not None:
                         yield event
 
+    def read_last_run(self) -> Sequence[Event]:
+        """Return new events of the last run; none where the file is a link or not there."""
+        is_file = self._path.is_file() and not self._path.is_symlink()
+        return last_run(list(self.read())) if is_file else ()
+
 
 def last_run(events: Sequence[Event]) -> Sequence[Event]:
     """Return the events of the last run of a folder."""

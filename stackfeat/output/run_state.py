@@ -6,10 +6,13 @@ Out: `RunState`, which a live table, lines of a log and ``watch --json`` show.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stackfeat.errors import INTERRUPTED
 from stackfeat.output.events import (
     Event,
     JobDone,
@@ -31,6 +34,8 @@ RANK_FACTOR = 5.0
 """How many times longer a fit is taken to run for each rank of its cost, where none of that rank was measured."""
 MOST_PERCENT = 99.0
 """As long as files are not written."""
+
+How = Literal["running", "done", "failed", "interrupted", "killed"]
 
 
 @dataclass
@@ -137,6 +142,31 @@ class RunState:
                 self.end = event
             case MemberDone() | LevelDone():
                 pass
+        if self.end is not None:
+            self.halt()
+
+    def halt(self) -> None:
+        """Take it that no job runs any more: those without a result wait for the next run."""
+        for member in self.members.values():
+            member.running.clear()
+
+    def how(self) -> How:
+        """Return whether a run is running, done, failed, interrupted, or killed before it could say how it ended."""
+        if self.end is not None:
+            if self.end.exit_code == INTERRUPTED:
+                return "interrupted"
+            return "failed" if self.end.error is not None else "done"
+        assert self.run is not None
+        is_here = os.name == "posix" and self.run.host == socket.gethostname()
+        return "killed" if is_here and not _lives(self.run.pid) else "running"
+
+    def cut_short(self) -> str:
+        """Return what ended a run before its time, and what to do; "" where it runs, or ended by itself."""
+        how = self.how()
+        if how not in ("killed", "interrupted"):
+            return ""
+        said = how if self.end is None else self.end.error or how
+        return f"{said}; finished jobs are stored: run the same command to go on"
 
     def _plan(self, event: Planned) -> None:
         for planned in event.members:
@@ -215,9 +245,14 @@ class RunState:
         return work / max(min(self.run.jobs, n_jobs), 1)
 
     def percent(self, now: float) -> float:
-        """Return how much of the work is done, of what this run has to compute; it never falls."""
+        """Return how much of the work is done, of what this run has to compute.
+
+        It does not fall while the run works. One that ended early has done only what is stored.
+        """
         if self.end is not None:
-            return 100.0 if self.end.exit_code == 0 else self._percent
+            if self.end.exit_code == 0:
+                return 100.0
+            self._percent = 0.0
         left = self.work_left(now)
         members = self.members.values()
         ran = [max(now - job.since, 0.0) for member in members for job in member.running.values()]
@@ -239,6 +274,16 @@ class RunState:
             "warnings": self.warnings,
             "end": None if self.end is None else self.end.to_json(),
         }
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(max(pid, 1), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _expected(member: MemberState, means: Mapping[int, float]) -> float | None:

@@ -19,9 +19,11 @@ from typing import Any
 
 from stackfeat.config.yaml_file import read_yaml
 from stackfeat.errors import ConfigError, DataError, one_line
+from stackfeat.output.events import EVENTS, EventsReader
 from stackfeat.output.run_file import FILE as MARK
 from stackfeat.output.run_file import LOGS, find_run_file
 from stackfeat.output.run_notes import Note, latest_scores, read_notes
+from stackfeat.output.run_state import RunState
 from stackfeat.registry.resolve import cut
 from stackfeat.store.disk import read_text_file, refuse_no_file
 from stackfeat.structure import must, parse_json
@@ -141,8 +143,17 @@ def _of_mark(folder: Path) -> dict[str, Any]:
     if marked is None:
         raise FileNotFoundError(2, "no such file", MARK)
     if marked.state != "whole":
-        raise DataError(f"{MARK} says state=writing: a run works on it, or was killed")
+        end = _cut_short(folder) or "a run works on it, or was killed"
+        raise DataError(f"{MARK} says state=writing: {end}")
     return {"version": cut(marked.version, 40)}
+
+
+def _cut_short(folder: Path) -> str:
+    """Return what its events say of a run that did not end by itself; "" where it did, or nothing is known."""
+    state = RunState()
+    for event in EventsReader(folder / EVENTS).read_last_run():
+        state.take(event)
+    return "" if state.run is None else state.cut_short()
 
 
 def _of_config(folder: Path) -> dict[str, Any]:

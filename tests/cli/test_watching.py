@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from stackfeat.output.events import (
     Event,
     EventsFile,
     JobDone,
+    JobEpoch,
+    JobStarted,
     MemberDone,
     Planned,
     PlannedMember,
     RunDone,
     RunStarted,
 )
+from stackfeat.output.run_file import find_run_file
 
 Project = Any
 
@@ -87,6 +91,45 @@ def test_an_interrupted_run_is_told_from_a_killed_one(tmp_path: Path, plain: Pro
     assert said.code == 130
     assert said.out.startswith("interrupted by SIGINT; finished jobs are stored: run the same command")
     assert json.loads(plain.cli("watch", tmp_path, "--json").out)["state"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        ([RunDone(130, 9.0, error="interrupted by SIGINT")], "interrupted"),
+        ([RunDone(1, 9.0, error="boom")], "failed"),
+        pytest.param([], "killed", marks=pytest.mark.skipif(os.name != "posix", reason="needs process ids")),
+    ],
+    ids=["interrupted", "failed", "killed"],
+)
+def test_after_its_end_nothing_runs_and_what_was_done_counts(
+    end: list[Event], how: str, tmp_path: Path, plain: Project
+) -> None:
+    a, b = PlannedMember("base/a", "base", 3, 0, 3, 2), PlannedMember("base/b", "base", 1, 0, 1, 2)
+    done = [JobDone("base/a", f"base/a fold {fold}", 2.0) for fold in range(3)]
+    late = JobEpoch("base/b", "base/b fold 0", 3, 4)
+    write(
+        tmp_path, started(dead_process()), Planned((a, b)), *done, JobStarted("base/b", late.job), *end, late
+    )
+    found = json.loads(plain.cli("watch", tmp_path, "--json").out)
+    assert found["state"] == how
+    assert [one["state"] for one in found["members"]] == ["done", "waiting"]
+    assert [one["running"] for one in found["members"]] == [{}, {}]
+    assert found["percent"] == 75.0, "three of four jobs that take the same time"
+
+
+def test_the_list_of_runs_says_what_interrupted_one(plain: Project) -> None:
+    mark = plain.run_folder / "run.json"
+    found = find_run_file(plain.run_folder)
+    assert found is not None
+    mark.write_bytes(replace(found, state="writing").sealed())
+    assert "a run works on it, or was killed" in plain.cli("runs", plain.run_folder).out
+    write(plain.run_folder, started(dead_process()), PLAN, RunDone(130, 1.0, error="interrupted by SIGINT"))
+    said = plain.cli("runs", plain.run_folder).out
+    assert "interrupted by SIGINT; finished jobs are stored: run the same command to go on" in said
+    assert "a run works on it" not in said
+    write(plain.run_folder, started(os.getpid()), PLAN)
+    assert "a run works on it, or was killed" in plain.cli("runs", plain.run_folder).out
 
 
 def test_a_run_that_failed_gives_its_reason_and_exit_code(tmp_path: Path, plain: Project) -> None:
