@@ -453,7 +453,10 @@ def _compare_dates(draft: _Draft, name: str, rows: pd.Series, known: pd.Series, 
         draft.time, draft.time_reason = name, f"all {those} are later than those of training"
         draft.time_reason += f"; {unread}" if n_unread else ""
     elif not found.is_readable:
-        draft.time_doubts[name] = f"{unread}, so nobody knows whether they are later than those of training"
+        draft.time_doubts[name] = (
+            f"{unread}, so nobody knows whether they are later than those of training; first write both files' dates "
+            "like 2026-11-21, as members that read the date cannot place rows without one"
+        )
     elif found.is_partly:
         said = f"{found.n_later} of {found.n_read} dates of {file} are later than all of training, the others not"
         draft.time_doubts[name] = f"{said}; {unread}" if n_unread else said

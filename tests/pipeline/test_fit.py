@@ -317,7 +317,11 @@ def test_run_and_fit_print_that_dates_are_not_taken_as_time(
     assert said in capsys.readouterr().out
     ran = Folder(folder).cli("run", "dated.csv", "--target", "label", "--test", "later.csv")
     assert ran.code == 0, ran.err
-    assert ran.out.count(said) == 1 and "`stackfeat init --time day`" in ran.out
+    assert (
+        ran.out.count(said) == 1
+        and "dates like 2026-11-21" in ran.out
+        and "`stackfeat init --time day`" in ran.out
+    )
 
 
 def test_where_all_rows_to_predict_are_later_a_twin_that_reads_the_date_knows_the_newest_level(
