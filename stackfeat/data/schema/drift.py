@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from stackfeat.data.files.cells import Cells, text_cells
+from stackfeat.data.files.parsing import name_rows
 from stackfeat.data.samples import ArrayInput, Table
 from stackfeat.data.schema.columns import Column
 from stackfeat.data.schema.summary import RARE, CategorySummary, Finding, NumberSummary, is_beyond_chance
@@ -133,7 +134,7 @@ class TrainingSummary:
         if not column.levels:
             numbers = column.measured(values)
             summary = NumberSummary.of(column.name, column.type, numbers)
-            unread = self._unread(column, numbers, cells)
+            unread = self._unread(column, numbers, cells) or (_untimed(numbers) if is_time else [])
             return self._of_numbers(summary, numbers, column, unread, LATER if is_time else ())
         then = self._categories[column.name]
         now = CategorySummary.of(column.name, values, column.levels)
@@ -235,3 +236,12 @@ def warn_of_drift(drifts: Iterable[ColumnDrift], where: str) -> None:
     """Warn of each column of new rows that is off, in a line of its own."""
     for line in drift_lines(drifts):
         warnings.warn(f"{where}: {line}", DataWarning, stacklevel=3)
+
+
+def _untimed(numbers: np.ndarray) -> list[Finding]:
+    """Return which rows have no time; every training row has one."""
+    missing = np.isnan(numbers)
+    if not missing.any():
+        return []
+    said = f"{int(missing.sum())} of {len(numbers)} cells hold no time, which every training row has"
+    return [Finding("missing", f"{said}; members that read it do not know it in {name_rows(missing)}")]

@@ -108,6 +108,14 @@ def test_times_that_folds_follow_may_be_later_but_must_be_times(form: str, flag:
     later.to_csv(folder / "later.csv", index=False)
     _, drift = compare_rows(folder / "later.csv", loaded.schema, options, None, loaded.summary)
     assert {one.column: one.flag for one in drift}["day"] == flag
+    later["day"] = (pd.Timestamp("2027-01-01") + pd.to_timedelta(np.arange(120), unit="D")).strftime(
+        "%Y-%m-%d"
+    )
+    later.loc[3, "day"], later.loc[4, "day"] = "", "soon"
+    later.to_csv(folder / "holes.csv", index=False)
+    _, drift = compare_rows(folder / "holes.csv", loaded.schema, options, None, loaded.summary)
+    (line,) = [line for line in drift_lines(drift) if "'day'" in line]
+    assert "2 of 120 cells hold no time" in line and line.endswith("in rows 4, 5")
 
 
 def test_lines_give_counts_dates_and_near_names(folder: Path) -> None:
