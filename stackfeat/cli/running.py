@@ -70,7 +70,7 @@ def run(
     from stackfeat.pipeline.file_checks import load_checked
 
     of_file = {
-        "--target": named_targets(target),
+        "--target": named_targets(target) if target else None,
         "--test": test,
         "--metric": metric,
         "--limit": limit,
@@ -160,9 +160,7 @@ def init(
     folder = output.absolute().parent
     told = None if task is None else str(task)
     wishes = Wishes(id_, group, time, told, metric, encoding, preset.value, limit, query)
-    targets = named_targets(target)
-    assert targets is not None
-    text = scaffold_config(train, targets, test, sample_submission, wishes, folder=folder)
+    text = scaffold_config(train, named_targets(target), test, sample_submission, wishes, folder=folder)
     write_bytes(output, text.encode())
     roots = folders_outside((train, test, sample_submission), folder)
     name = one_line(" ".join([str(output), *(f"--data-root {shlex.quote(str(root))}" for root in roots)]))

@@ -53,8 +53,6 @@ def config_of(
     return loaded
 
 
-def named_targets(given: Sequence[str] | None) -> str | tuple[str, ...] | None:
+def named_targets(given: Sequence[str]) -> str | tuple[str, ...]:
     """Return what --target said: once, a column or several with commas between; more often, a column each time."""
-    if not given:
-        return None
     return given[0] if len(given) == 1 else tuple(given)

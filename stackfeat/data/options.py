@@ -11,6 +11,8 @@ from stackfeat.options import Options, one_is_a_list
 from stackfeat.tasks.quantile import quantile_problem
 
 ColumnType = Literal["numeric", "categorical", "boolean", "date", "text", "words"]
+TEXT_TYPES = ("text", "words")
+"""Those of which words are read."""
 FOLD_KINDS = ("auto", "kfold", "stratified", "group", "stratified_group", "time", "column")
 ArrayKind = Literal["auto", "table", "image", "sequence", "tokens", "array"]
 Resize = Literal["short_side", "stretch", "pad"]
@@ -278,11 +280,7 @@ class DataOptions(Options):
         read = {name for given in (self.inputs or {}).values() for name in given.columns or ()}
         for column, kind in self.types.items():
             # Of times it says how their cells are read.
-            if (
-                column in roles
-                and column not in read
-                and (kind in ("text", "words") or roles[column] != "time")
-            ):
+            if column in roles and column not in read and (kind in TEXT_TYPES or roles[column] != "time"):
                 yield (
                     f"types.{column}",
                     f"a role has no type; {column!r} is data.{roles[column]}. Remove it here",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_serializer, model_validator
 
+from stackfeat.data.options import TEXT_TYPES
 from stackfeat.encodings.options import DEFAULT_ENCODINGS, FROZEN_ENCODINGS, TapOptions
 from stackfeat.errors import UsageError
 from stackfeat.members.finished import FinishedFits, middle
@@ -197,7 +198,7 @@ class NetOptions(MemberOptions):
         if missing:
             message = f"net {self.net!r} needs {' and '.join(missing)}, not installed here"
             yield "net", f'{message}. Install: pip install "stackfeat[{extra}]"'
-        has_texts = {"text", "words"} & {*run.data.types.values()} or run.data.array_inputs
+        has_texts = {*TEXT_TYPES} & {*run.data.types.values()} or run.data.array_inputs
         if self.net.partition(":")[0] in TEXT_NETS and not has_texts:
             message = f"net {self.net!r} must have a column of text to read; got none"
             yield "net", f"{message}. Declare one, data.types: {{COLUMN: text}}, or choose another net"

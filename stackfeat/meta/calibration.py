@@ -139,7 +139,7 @@ def choose_calibration(
             prediction, y, fold_of, task, weight, clusters, plain
         )
     else:
-        chosen = _chosen(prediction, y, fold_of, task, weight, clusters, given)
+        chosen = _chosen(plain, prediction, y, fold_of, task, weight, clusters, given)
         kept, losses, trials = chosen.family, chosen.losses, chosen.trials
         numbers = chosen.fitted(prediction, y, task, weight)
         parameters = {} if kept is None else kept.described(numbers)
@@ -171,6 +171,7 @@ class _Chosen:
 
 
 def _chosen(
+    before: np.ndarray,
     prediction: np.ndarray,
     y: np.ndarray,
     fold_of: np.ndarray,
@@ -179,8 +180,7 @@ def _chosen(
     clusters: np.ndarray | None,
     given: str | None = None,
 ) -> _Chosen:
-    """Try the families of a task one after the other."""
-    before = task.row_loss(y, prediction, task.unit_of(y))
+    """Try the families of a task one after the other; `before` are the losses of predictions as they are."""
     kept: type[Family] | None = None
     trials: list[Trial] = []
     for family in (FAMILIES[name] for name in ([given] if given else task.calibrations)):
@@ -218,16 +218,17 @@ def _by_label(
     parameters: dict[str, Any] = {}
     for place, (part, label) in enumerate(zip(task.parts, task.names, strict=True)):
         said, own = task.part_of_prediction(prediction, place), task.part_of_y(y, place)
-        chosen = _chosen(said, own, fold_of, part, weight, clusters)
-        losses.append(chosen.losses)
+        before = part.row_loss(own, said)
+        chosen = _chosen(before, said, own, fold_of, part, weight, clusters)
         # Of a label that all rows have, or none, nothing can be learnt.
         if chosen.family is None or len(np.unique(own[weight > 0])) < 2:
-            losses[-1] = part.row_loss(own, said)
+            losses.append(before)
             continue
+        losses.append(chosen.losses)
         fitted = chosen.fitted(said, own, part, weight)
         assert issubclass(chosen.family, ClassScores)
         numbers[:, place] = chosen.family.as_scaling(fitted, 2).ravel()
-        gain, error = paired_gain(part.row_loss(own, said), chosen.losses, weight, clusters)
+        gain, error = paired_gain(before, chosen.losses, weight, clusters)
         kept = {"family": chosen.family.name, **chosen.family.described(fitted)}
         parameters[label] = {**kept, "gain": gain, "se": error}
     mean = np.mean(losses, axis=0)

@@ -192,7 +192,7 @@ class Metric:
                 for of_target in zip(*parts, strict=True)
             ]
             return mean_known(np.stack(each))
-        weights = _drawn_weights(len(y), n_resamples, seed, strata, clusters, weight)
+        weights = drawn_weights(len(y), n_resamples, seed, strata, clusters, weight)
         if self.row_values is not None:
             values = np.stack([self.row_values(*pair, task) for pair in pairs], axis=1)
             means = np.stack([drawn @ values / drawn.sum() for drawn in weights])
@@ -355,7 +355,7 @@ MOST_KEPT = 2**26
 """Counts of drawn rows, of a byte each, that are kept from one member to the next."""
 
 
-def _drawn_weights(
+def drawn_weights(
     n_rows: int,
     n_resamples: int,
     seed: int,

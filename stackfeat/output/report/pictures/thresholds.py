@@ -14,6 +14,7 @@ import numpy as np
 
 from stackfeat.engine.judged import clusters_of
 from stackfeat.metrics.decision_rule import Decision
+from stackfeat.metrics.metric import drawn_weights
 from stackfeat.output.digits import significant, with_error
 from stackfeat.output.report.evidence import Evidence
 from stackfeat.output.report.pictures.classes import draw_folds, legend
@@ -105,13 +106,8 @@ def weights_of(evidence: Evidence) -> np.ndarray:
     weight = finished.train.weight
     own = np.ones(n) if weight is None else weight[evidence.rows].astype(np.float64)
     clusters = clusters_of(finished.train, evidence.fold_of, finished.folds.is_time)
-    units = np.arange(n) if clusters is None else np.unique(clusters[evidence.rows], return_inverse=True)[1]
-    n_units = int(units.max()) + 1
-    rng = np.random.default_rng(derive_seed(0, "thresholds"))
-    drawn = [
-        np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)[units] for _ in range(_RESAMPLES)
-    ]
-    return np.stack([own, *(own * times for times in drawn)])
+    units = None if clusters is None else clusters[evidence.rows]
+    return np.stack([own, *drawn_weights(n, _RESAMPLES, derive_seed(0, "thresholds"), None, units, own)])
 
 
 def _ranked(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
