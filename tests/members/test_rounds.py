@@ -566,7 +566,7 @@ def test_the_curve_is_the_loss_of_validation_rows_after_each_round(path: str) ->
 def test_a_long_curve_is_thinned_and_ends_where_boosting_did() -> None:
     samples, X = rows_of(300, VALUES)
     made = LGBMRegressor(n_estimators=350, learning_rate=0.01, verbose=-1)
-    made.fit(X[:200], samples.labels[:200], eval_X=X[200:], eval_y=samples.labels[200:])
+    made.fit(X[:200], samples.labels[:200], **held_out(X[200:], samples.labels[200:]))
     curve = validation_curve(made)
     assert len(curve["rounds"]) == len(curve["validation"]) == MOST_POINTS
     assert curve["rounds"][0] == 1 and curve["rounds"][-1] == 350

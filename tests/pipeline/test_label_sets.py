@@ -151,7 +151,7 @@ def test_lists_of_labels_give_lists(tmp_path: Path) -> None:
 def rewritten(project: Project, text_of: Any) -> pd.Series:
     """Write the lists of labels in another way; return those of each row."""
     path = project.folder / "lists.csv"
-    frame = pd.read_csv(path, keep_default_na=False)
+    frame = pd.read_csv(path, keep_default_na=False, dtype=str)  # numbers stay as they are written
     lists = frame["tags"].map(lambda text: [part.strip() for part in text.split(";") if part.strip()])
     frame.assign(tags=lists.map(text_of)).to_csv(path, index=False)
     return lists

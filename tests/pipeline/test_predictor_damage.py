@@ -166,6 +166,19 @@ def survive(path: Path, others: list[Path], n: int, seed: int, attempt: Callable
     return said
 
 
+def is_read(project: Project, path: Path) -> bool:
+    """Whether predictions need a file, as that of a member that is not submitted they do not."""
+    aside = path.rename(path.with_name(f"{path.name}.aside"))
+    try:
+        predicted(project)
+    except StackfeatError:
+        return True
+    else:
+        return False
+    finally:
+        aside.rename(path)
+
+
 def files_of(project: Project, kind: str) -> list[Path]:
     found = sorted((project.run_folder / "predictor").rglob(KINDS[kind]))
     assert found, kind
@@ -177,7 +190,8 @@ def files_of(project: Project, kind: str) -> list[Path]:
 def damage_kind(project: Project, kind: str, n: int, n_files: int) -> None:
     """Spread damages over a few files of a kind."""
     paths = files_of(project, kind)
-    chosen = paths[:: -(-len(paths) // n_files)]
+    read = [path for path in paths if is_read(project, path)]
+    chosen = read[:: -(-len(read) // n_files)]
     said = [
         line
         for seed, path in enumerate(chosen)
