@@ -12,6 +12,7 @@ import math
 import operator
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,12 +101,17 @@ def read_header(file: IO[bytes], where: str) -> Header:
         length = int.from_bytes(start[8:], "little")
         if version not in (1, 2, 3) or length > LONGEST_HEADER:
             raise ValueError("no header of numpy")
-        text = file.read(length)
-        if version == 3:
-            return _header_of_text(text)
-        return Header(*_READERS[version](io.BytesIO(start[8:] + text)))
+        return _parsed(version, start[8:] + file.read(length))
     except Exception as error:
         raise StructureError(f"{where} must be a npy file; got {_short(error)}") from error
+
+
+@lru_cache(maxsize=256)
+def _parsed(version: int, data: bytes) -> Header:
+    """Return the header in its length and its text; models hold hundreds of arrays with few different headers."""
+    if version == 3:
+        return _header_of_text(data[4:])
+    return Header(*_READERS[version](io.BytesIO(data)))
 
 
 def _header_of_text(text: bytes) -> Header:

@@ -70,7 +70,9 @@ def save_object(value: Any) -> bytes:
     """
     try:
         # Forests shrink tenfold at the fastest level, and load faster.
-        data = bytes(_skops_io().dumps(value, compression=zipfile.ZIP_DEFLATED, compresslevel=1))
+        skops = _skops_io()
+        _ask_once(skops)
+        data = bytes(skops.dumps(value, compression=zipfile.ZIP_DEFLATED, compresslevel=1))
     except Exception as error:
         raise MemberError(f"{type(value).__name__} cannot be saved by skops: {error}") from error
     schema = _read_schema(data)
@@ -141,6 +143,27 @@ def _skops_io() -> Any:
         return importlib.import_module("skops.io")
     finally:
         sys.modules.pop(_IMPORTS_TORCH, None)
+
+
+def _ask_once(skops: Any) -> None:
+    """Let skops ask boosters for their state once, for which they write out all trees.
+
+    It asks every object how it is built anew, too, which plain Python answers with the state.
+    """
+    for library in ("lightgbm", "xgboost"):
+        kind = getattr(sys.modules.get(library), "Booster", None)
+        if kind is not None and kind not in skops._persist._get_state.registry:
+            skops._persist._get_state.register(kind)(_state_node)
+
+
+def _state_node(value: Any, context: Any) -> dict[str, Any]:
+    kind = type(value)
+    return {
+        "__class__": kind.__name__,
+        "__module__": kind.__module__,
+        "__loader__": "ObjectNode",
+        "content": _skops_io()._persist.get_state(value.__getstate__(), context),
+    }
 
 
 def _judge(data: bytes) -> tuple[set[str], set[str]]:

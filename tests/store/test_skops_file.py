@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
-from lightgbm import LGBMClassifier, LGBMRegressor
+from lightgbm import Booster, LGBMClassifier, LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -59,6 +61,19 @@ def test_loaded_estimators_predict_the_same_bits(model: object) -> None:
     loaded = skops_file.load_object(skops_file.save_object(fitted))
     method = "predict_proba" if hasattr(fitted, "predict_proba") else "predict"
     np.testing.assert_array_equal(getattr(loaded, method)(X), getattr(fitted, method)(X))
+
+
+def test_a_booster_writes_its_trees_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, written = LGBMRegressor(n_estimators=3, verbosity=-1).fit(X, CODES), []
+    to_string = Booster.model_to_string
+
+    def counted(booster: Booster, *values: Any, **named: Any) -> str:
+        written.append(booster)
+        return str(to_string(booster, *values, **named))
+
+    monkeypatch.setattr(Booster, "model_to_string", counted)
+    skops_file.save_object(fitted)
+    assert written == [fitted.booster_]
 
 
 class Own(LogisticRegression):
