@@ -1,6 +1,6 @@
 """What `calibrate: auto` is worth on fresh rows, and whether averaged rows can be taken at their word.
 
-    python -m benchmarks.calibration [--data DIR] [--work DIR] [--seeds 3] [--only adult]
+    python -m benchmarks.calibration [--data DIR] [--work DIR] [--seeds 3] [--first 0] [--only adult]
 
 Of each set some rows train a stack (LightGBM of few rounds and a linear model, a linear meta-learner and a vote, both
 with and without calibration), and the others are predicted. Printed, by set, means over seeds and each seed:
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=Path("work/calibration"), help="where runs are written")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed: others draw other rows")
     parser.add_argument("--only", action="append", help="a data set; repeatable")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -101,7 +102,8 @@ def main() -> None:
         found: list[dict[str, list[float]]] = []
 
         def measure_all(one: DataSet = data_set, found: list[dict[str, list[float]]] = found) -> None:
-            found += [dict(one_seed(one, seed, arguments)) for seed in range(arguments.seeds)]
+            seeds = range(arguments.first, arguments.first + arguments.seeds)
+            found += [dict(one_seed(one, seed, arguments)) for seed in seeds]
 
         seconds = timed(measure_all)
         for name in found[0]:
