@@ -48,6 +48,14 @@ TABLES = {
     "bike_sharing": Table("cnt", "dteday"),
     # Of hours as many as there are more rentals: so far off are they, too.
     "bike_sharing_log1p": Table("cnt", "dteday", source="bike_sharing", transform="log1p"),
+    # As `init` writes these two: their targets have a long tail.
+    "taxi_fares_log1p": Table("fare", source="taxi_fares", transform="log1p"),
+    "titanic_fare_log1p": Table(
+        "Fare",
+        drop=("Survived", "PassengerId", "Name", "Ticket", "Cabin"),
+        source="titanic",
+        transform="log1p",
+    ),
     **{
         f"student_{name}": Table(
             name, drop=tuple(set(GRADES) - {name}), group="student", source="student_grades"

@@ -405,7 +405,7 @@ class OofMetricRecipe(MetricRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRecipe(OofMetricRecipe, stage="score", version=6):
+class ScoreRecipe(OofMetricRecipe, stage="score", version=7):
     """A member's score on its OOF rows; `places` are those of every fold, for each repeat.
 
     `decision` says how the rule from predictions to labels is found, or is one that is given.
@@ -433,7 +433,7 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectRecipe(OofMetricRecipe, stage="select", version=3):
+class SelectRecipe(OofMetricRecipe, stage="select", version=4):
     """What choosing among members is worth: in each fold by the rows of the others."""
 
     contenders: tuple[Contender, ...]

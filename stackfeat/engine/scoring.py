@@ -207,8 +207,7 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
         ``bootstrap``: scores on resampled rows, the same rows for all members of a run.
     values : dict
         ``score``: ``score``, ``se`` (bootstrap of rows, groups or blocks of time), ``folds`` (None where not
-        covered), ``fold_mean``, ``n_rows``, ``decision`` (for test rows) or None; ``keeps_levels`` where quantiles
-        do not.
+        covered), ``fold_mean``, ``n_rows``, ``decision`` (for test rows) or None; ``levels_off``, see `Task`.
     """
     samples, folds = samples_of(store, recipe.samples), folds_of(store, recipe.folds)
     task = samples.task
@@ -234,7 +233,7 @@ def score_member(store: EntryStore, recipe: ScoreRecipe, trust_code: bool) -> Co
         "n_rows": len(rows),
         "decision": None if decision is None else decision.to_json(),
         "fold_decisions": {str(fold): rule.to_json() for fold, rule in rules.items()},
-        **({} if task.keeps_levels(judged.y, decided) else {"keeps_levels": False}),
+        "levels_off": task.levels_off(judged.y, decided),
     }
     return {"bootstrap": bootstrap}, {"score": scored}
 

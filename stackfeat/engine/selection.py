@@ -152,7 +152,7 @@ def _judged_by_part(
             part = judged.take(rows)
             score = part.defined(decided[rows])
             losses[number, place] = np.inf if score is None else judged.metric.signed(score)
-            ranks[place].append((int(not judged.task.keeps_levels(part.y, decided[rows])), *contender.rank))
+            ranks[place].append((judged.task.levels_off(part.y, decided[rows]), *contender.rank))
     return losses, ranks
 
 

@@ -38,7 +38,7 @@ VERSIONS = {
     "prior_vote": 1,  # of hard votes whose ties go to the more frequent class
     "greedy_vote": 2,  # of its weights: all rows under most built-in metrics, an early stop
     "weighted_vote": 2,  # of its weights: all rows where they are searched
-    "calibration": 1,  # of fits whose predictions are calibrated
+    "calibration": 2,  # of fits whose predictions are calibrated
 }
 """Parts of the keys of some members, counted up when what their fits give changes."""
 

@@ -114,7 +114,7 @@ def choose_calibration(
 ) -> Calibration:
     """Keep the family that lowers the loss of held-out folds by more than a standard error, the simplest that does.
 
-    Of quantiles one is kept unless it raises the loss by more than that: it is there for their coverage.
+    Of quantiles one is kept unless it raises the loss by more than two: it is there for their coverage.
 
     Each family is fitted without one fold after the other and judged on it; it must beat the one that was kept
     before it, at first predictions as they are. What is kept is fitted on all rows.

@@ -63,8 +63,8 @@ class Score:
         None without held-out rows, and where the metric is undefined on them.
     widening : Widening or None
         Of the averages of a calibrated member's pipelines.
-    keeps_levels : bool
-        Not where coverage of quantiles out of fold is off: see `Task.keeps_levels`.
+    levels_off : int
+        How far coverage of quantiles is off out of fold: see `Task.levels_off`.
     """
 
     node: Node
@@ -79,7 +79,7 @@ class Score:
     bootstrap: np.ndarray
     holdout: HeldScore | None = None
     widening: Widening | None = None
-    keeps_levels: bool = True
+    levels_off: int = 0
 
     @property
     def name(self) -> str:
@@ -107,8 +107,8 @@ def choose_submission(
     ----------
     wanted : str
         A member's name, level/name, or ``auto``: the best score; within one standard error of
-        the paired difference to the best, quantiles that hold as many targets as they should come
-        first, then greedy votes, then soft votes, then lower levels. A hard vote is never chosen
+        the paired difference to the best, quantiles whose coverage is nearest to what it should be
+        come first, then greedy votes, then soft votes, then lower levels. A hard vote is never chosen
         under a metric of probabilities. Where rows were held out, scores are those on them.
     refused : container of str
         Members that ``auto`` passes over: full names.
@@ -119,7 +119,7 @@ def choose_submission(
     judged = contenders(scores, metric, refused)
     number = choose(
         [metric.signed(score.judged.score) for score in judged],
-        [(int(not score.keeps_levels), *ranks[score.name]) for score in judged],
+        [(score.levels_off, *ranks[score.name]) for score in judged],
         lambda one, other: paired_gap(judged[one].judged, judged[other].judged, metric)[1],
     )
     return judged[number]

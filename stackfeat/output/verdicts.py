@@ -70,8 +70,8 @@ def _against(chosen: Score, allowed: Sequence[Score], metric: Metric) -> str:
     if chosen.options.preference < best.options.preference:
         is_vote = best.options.preference < Vote.preference
         preferred = "greedy votes come first" if is_vote else "votes are preferred"
-    if chosen.keeps_levels > best.keeps_levels:
-        preferred = "quantiles that hold as many targets as they should come first"
+    if chosen.levels_off < best.levels_off:
+        preferred = "quantiles whose coverage is nearer to what it should be come first"
     if gap == 0 and not error:
         return f"as good as {best.name}, where {preferred}"
     worse = f"{metric.name} {where} is worse by {with_error(gap, error)}"

@@ -31,6 +31,13 @@ LEAST_HALF = 0.05
 MOST_OFF = 0.02
 """As a share of the targets: so far from its level coverage may be, or a standard error where rows are few."""
 
+REFUSED_SE = 2.0
+"""Standard errors by which a shift must raise the loss of held-out folds to be refused.
+
+The member was fitted on the fold that a shift is judged on when it predicted the folds that this shift comes from. So
+what a fold lacks by chance asks others for the opposite, and every shift looks worse than it is on new rows.
+"""
+
 
 class Quantile(Regression):
     """Quantiles of one value."""
@@ -42,7 +49,7 @@ class Quantile(Regression):
     needs = ("value",)
     default_metric = row_metric = "pinball"
     calibrations = ("shift",)
-    calibration_se = -1.0
+    calibration_se = -REFUSED_SE
     pictures = ("quantiles", "coverage")
     reported = ("pinball", "wis", "crps", "coverage", "interval_width")
     has_widths = False
@@ -141,7 +148,7 @@ class Quantile(Regression):
 
     # Intervals
 
-    def keeps_levels(self, y: np.ndarray, prediction: np.ndarray) -> bool:
+    def levels_off(self, y: np.ndarray, prediction: np.ndarray) -> int:
         # Of a single quantile, whether as many lie below it.
         low = self.levels[0] if self.n_outputs > 1 else 0.0
         wanted = float(self.levels[-1] - low)
@@ -149,7 +156,8 @@ class Quantile(Regression):
         if self.n_outputs > 1:
             inside &= prediction[:, 0] <= y
         error = np.sqrt(wanted * (1.0 - wanted) / len(y))
-        return bool(abs(inside.mean() - wanted) <= max(MOST_OFF, error))
+        off = abs(inside.mean() - wanted) / max(MOST_OFF, error)
+        return int(np.ceil(np.log2(max(off, 1.0))))
 
     def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:
         low, high = self.place_of((1.0 - level) / 2.0), self.place_of((1.0 + level) / 2.0)

@@ -535,9 +535,9 @@ class Task:
 
     # Intervals
 
-    def keeps_levels(self, y: np.ndarray, prediction: np.ndarray) -> bool:
-        """Whether about as many targets lie between the outer quantiles as should, if quantiles are predicted."""
-        return True
+    def levels_off(self, y: np.ndarray, prediction: np.ndarray) -> int:
+        """Return how far coverage of quantiles is off: 0 where it is near enough, one more for each doubling."""
+        return 0
 
     def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:
         """Return the region of a level, as `region`, that predictions themselves say; None where they do not."""

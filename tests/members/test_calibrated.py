@@ -130,7 +130,7 @@ def test_keys_change_only_where_predictions_are_calibrated() -> None:
         versions = [
             one.settings(run, has_blocks=True, has_features=False).calibration for one in (options, asked)
         ]
-        assert versions == [None, 1]
+        assert versions == [None, 2]
 
 
 def test_every_family_can_be_asked_for() -> None:

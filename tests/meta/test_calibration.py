@@ -339,8 +339,23 @@ def test_a_shift_is_kept_unless_it_raises_the_loss_clearly() -> None:
     right = np.tile(np.quantile(y, [0.25, 0.75]), (600, 1))
     kept = choose_calibration(right, y, np.arange(600) % 5, task)
     trial = kept.found["trials"][0]
-    assert trial["kept"] == (trial["gain"] > -trial["se"])
+    assert trial["kept"] == (trial["gain"] > -2 * trial["se"])
     # A shift that other folds ask for, and this one does not.
     drifting = right + 2.0 * (np.arange(600) % 2)[:, None]
     refused = choose_calibration(drifting, y, np.arange(600) % 2, task)
     assert refused.family is None and refused.apply(drifting) is drifting
+
+
+def test_shifts_mend_quantiles_that_are_a_little_too_narrow() -> None:
+    """Fitted without the fold that they are said of, which makes each shift look worse than it is on new rows."""
+    levels = np.array([0.1, 0.5, 0.9])
+    task, random = of_quantiles(tuple(levels)), np.random.default_rng(2)
+    new, before, after = random.normal(size=(20_000, 1)), [], []
+    for _ in range(20):
+        y, fold_of = random.normal(size=800), np.arange(800) % 4
+        apart = np.array([np.quantile(y[fold_of != fold], levels) for fold in range(4)])
+        found = choose_calibration(0.95 * apart[fold_of], y, fold_of, task)
+        said = 0.95 * np.quantile(y, levels)[None, :]
+        for shares, row in ((before, said), (after, found.apply(said))):
+            shares.append(((row[0, 0] <= new) & (new <= row[0, 2])).mean())
+    assert np.mean(before) < 0.78 < 0.785 < np.mean(after) < 0.81

@@ -118,11 +118,12 @@ def test_within_one_error_of_the_best_on_the_holdout_votes_and_lower_levels_come
 def test_within_one_error_of_the_best_members_that_keep_their_levels_come_first() -> None:
     base, meta = member("base/a", 0.400, None), member("meta/m", 0.405, None)
     greedy, far = member("top/greedy", 0.404, None, vote="greedy"), member("base/far", 0.50, None)
-    off = [replace(score, keeps_levels=False) for score in (base, greedy)]
+    off = [replace(score, levels_off=2) for score in (base, greedy)]
     assert chosen([base, meta, greedy, far]) == "top/greedy"
     assert chosen([*off, meta, far]) == "meta/m"
     assert chosen([*off, far]) == "top/greedy", "one that is worse by more does not come first"
     assert chosen([off[0], meta]) == "meta/m" and chosen([base, meta]) == "base/a"
+    assert chosen([*off, replace(meta, levels_off=1)]) == "meta/m", "where none keeps them, the nearest"
 
 
 def test_a_member_without_holdout_score_is_not_chosen_beside_those_that_have_one() -> None:

@@ -136,12 +136,13 @@ def test_other_tasks_have_no_quantiles_and_say_nothing_of_them_in_their_json() -
 
 
 @pytest.mark.parametrize(
-    ("n", "share", "kept"), [(1000, 0.785, True), (1000, 0.77, False), (100, 0.77, True)]
+    ("n", "share", "off"),
+    [(1000, 0.785, 0), (1000, 0.77, 1), (100, 0.77, 0), (1000, 0.755, 2), (1000, 0.55, 4), (1000, 0.85, 2)],
 )
-def test_levels_are_kept_within_two_points_or_a_standard_error(n: int, share: float, kept: bool) -> None:
+def test_levels_are_kept_within_two_points_or_a_standard_error(n: int, share: float, off: int) -> None:
     """The standard error of a share of 80 % is 1.3 points of 1,000 rows, and 4 of 100."""
     y = np.zeros(n)
     y[: n - round(share * n)] = 5.0
-    assert of_quantiles((0.1, 0.9)).keeps_levels(y, np.tile([-1.0, 1.0], (n, 1))) is kept
-    assert of_quantiles((share,)).keeps_levels(y, np.ones((n, 1)))
-    assert not of_quantiles((0.3,)).keeps_levels(y, np.ones((n, 1)))
+    assert of_quantiles((0.1, 0.9)).levels_off(y, np.tile([-1.0, 1.0], (n, 1))) == off
+    assert of_quantiles((share,)).levels_off(y, np.ones((n, 1))) == 0
+    assert of_quantiles((0.3,)).levels_off(y, np.ones((n, 1))) > 0
