@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -38,7 +38,6 @@ _WORD, _TERM = re.compile(r"\w+"), r"\w+|[!?]+"
 _SOME_TEXTS = 1_000
 MANY_WORDS, CAPITAL_SHARE = 8, 0.8
 """Texts of fewer words in the mean, of which so many begin with a capital letter, are names."""
-_NGRAMS = {"word": (1, 2), "char_wb": (3, 4), "frequent": (1, 1)}
 _SMALLEST = 1e-6
 
 
@@ -76,7 +75,7 @@ class TextTerms(Preparer):
         self.by, self.terms, self.rarity, self._counters = [], [], [], []
         for name, texts in zip(table.text_names, table.texts.T, strict=True):
             by = "frequent" if name in table.word_names else kind_of_terms(texts)
-            terms, rarity = _frequent(texts, by)
+            terms, rarity = _KINDS[by].fit(texts)
             self.by.append(by)
             self.terms.append(np.frombuffer(to_bytes("\n".join(terms)), dtype=np.uint8))
             self.rarity.append(rarity)
@@ -88,7 +87,9 @@ class TextTerms(Preparer):
 
     def _weights(self, table: Table) -> Iterator[csr_matrix]:
         if not self._counters:
-            self._counters = [_counter(by, terms) for by, terms in zip(self.by, self._lines(), strict=True)]
+            self._counters = [
+                _KINDS[by].counter(terms) for by, terms in zip(self.by, self._lines(), strict=True)
+            ]
         for texts, by, counter, rarity in zip(
             table.texts.T, self.by, self._counters, self.rarity, strict=True
         ):
@@ -96,15 +97,7 @@ class TextTerms(Preparer):
                 yield csr_matrix((table.n_rows, 0))
                 continue
             found = counter.transform(_cut(texts)).astype(np.float64)
-            if by == "frequent":
-                found.data[:] = 1.0
-                yield csr_matrix(found)
-                continue
-            found.data = 1.0 + np.log(found.data)
-            found = csr_matrix(found @ diags(rarity))
-            lengths = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).ravel())
-            found.data /= np.repeat(lengths, np.diff(found.indptr))
-            yield found
+            yield _KINDS[by].weights(found, rarity)
 
     def _lines(self) -> Iterator[list[str]]:
         for terms, rarity in zip(self.terms, self.rarity, strict=True):
@@ -171,31 +164,70 @@ def are_names(texts: Iterable[str]) -> bool:
     return 0 < len(every) < MANY_WORDS * len(words) and n_capital >= CAPITAL_SHARE * len(every)
 
 
-def _frequent(texts: np.ndarray, by: str) -> tuple[list[str], np.ndarray]:
-    """Return the terms that count, sorted, and how rare they are."""
-    if not any(_WORD.search(text) for text in _cut(texts)):
-        return [], np.zeros(0)
-    counter = _counter(by)
-    counts = counter.fit_transform(_cut(texts))
-    n_with_it = np.bincount(counts.indices, minlength=counts.shape[1])
-    total = np.asarray(counts.sum(axis=0)).ravel()
-    names = counter.get_feature_names_out()
-    if by == "frequent":
-        least = max(FEWEST_ROWS, LEAST_SHARE * len(texts))
-        often = np.flatnonzero((n_with_it >= least) & (n_with_it <= len(texts) - least))
-        kept = np.sort(often[np.argsort(-n_with_it[often], kind="stable")[:MOST_FREQUENT]])
-        return names[kept].tolist(), np.ones(len(kept))
-    # Where no term is shared, a few that are not say as little.
-    often = np.flatnonzero(n_with_it >= 2)
-    kept = np.sort(often[np.argsort(-total[often], kind="stable")[:MOST_TERMS]])
-    return names[kept].tolist(), np.log((1 + len(texts)) / (1 + n_with_it[kept])) + 1.0
+@dataclass(frozen=True)
+class _Terms:
+    """A kind of terms: how texts are cut into them, which of them count, and what each weighs."""
+
+    analyzer: str
+    sizes: tuple[int, int]
+    pattern: str | None = None
+
+    def counter(self, terms: Iterable[str] | None = None) -> CountVectorizer:
+        pattern = {} if self.pattern is None else {"token_pattern": self.pattern}
+        vocabulary = None if terms is None else list(terms)
+        return CountVectorizer(
+            analyzer=self.analyzer, ngram_range=self.sizes, vocabulary=vocabulary, **pattern
+        )
+
+    def fit(self, texts: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the terms that count, sorted, and how rare they are."""
+        if not any(_WORD.search(text) for text in _cut(texts)):
+            return [], np.zeros(0)
+        counter = self.counter()
+        counts = counter.fit_transform(_cut(texts))
+        n_with_it = np.bincount(counts.indices, minlength=counts.shape[1])
+        kept = self.kept(np.asarray(counts.sum(axis=0)).ravel(), n_with_it, len(texts))
+        return counter.get_feature_names_out()[kept].tolist(), self.rarity(n_with_it[kept], len(texts))
+
+    def kept(self, total: np.ndarray, n_with_it: np.ndarray, n_rows: int) -> np.ndarray:
+        """Return the terms that count, by how often they occur and in how many rows."""
+        # Where no term is shared, a few that are not say as little.
+        often = np.flatnonzero(n_with_it >= 2)
+        return np.sort(often[np.argsort(-total[often], kind="stable")[:MOST_TERMS]])
+
+    def rarity(self, n_with_it: np.ndarray, n_rows: int) -> np.ndarray:
+        return np.asarray(np.log((1 + n_rows) / (1 + n_with_it)) + 1.0)
+
+    def weights(self, counts: csr_matrix, rarity: np.ndarray) -> csr_matrix:
+        """Return float64 counts as weights of the terms."""
+        counts.data = 1.0 + np.log(counts.data)
+        found = csr_matrix(counts @ diags(rarity))
+        lengths = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).ravel())
+        found.data /= np.repeat(lengths, np.diff(found.indptr))
+        return found
 
 
-def _counter(by: str, terms: Iterable[str] | None = None) -> CountVectorizer:
-    pattern = {"token_pattern": _TERM} if by != "char_wb" else {}
-    vocabulary = None if terms is None else list(terms)
-    analyzer = "char_wb" if by == "char_wb" else "word"
-    return CountVectorizer(analyzer=analyzer, ngram_range=_NGRAMS[by], vocabulary=vocabulary, **pattern)
+class _FrequentWords(_Terms):
+    """Words that many rows have and many have not; each weighs 1."""
+
+    def kept(self, total: np.ndarray, n_with_it: np.ndarray, n_rows: int) -> np.ndarray:
+        least = max(FEWEST_ROWS, LEAST_SHARE * n_rows)
+        often = np.flatnonzero((n_with_it >= least) & (n_with_it <= n_rows - least))
+        return np.sort(often[np.argsort(-n_with_it[often], kind="stable")[:MOST_FREQUENT]])
+
+    def rarity(self, n_with_it: np.ndarray, n_rows: int) -> np.ndarray:
+        return np.ones(len(n_with_it))
+
+    def weights(self, counts: csr_matrix, rarity: np.ndarray) -> csr_matrix:
+        counts.data[:] = 1.0
+        return csr_matrix(counts)
+
+
+_KINDS = {
+    "word": _Terms("word", (1, 2), _TERM),
+    "char_wb": _Terms("char_wb", (3, 4)),
+    "frequent": _FrequentWords("word", (1, 1), _TERM),
+}
 
 
 def _directions(weights: csr_matrix, seed: int) -> np.ndarray:
