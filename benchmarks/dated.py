@@ -62,7 +62,7 @@ class Arena:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Members of first configs; `twins` of them, and all others but the linear one, have a twin."""
+        """Members of first configs; all but the linear one have a twin."""
         if self.has_few_rows:
             return ("linear", "gbm_small", "gbm", "xgb_small")
         return (
@@ -73,7 +73,7 @@ class Arena:
 
     @property
     def twins(self) -> tuple[str, ...]:
-        """Those whose twins are in first configs."""
+        """Those that first configs have with and without the date, of the others the twin alone."""
         if self.has_few_rows:
             return ("gbm_small", "xgb_small")
         return ("gbm_fast", "xgb") if self.is_value else ("gbm_small", "xgb_cuts")
@@ -280,13 +280,14 @@ def later_rows(arena: Arena, result: RunResult, member: str) -> np.ndarray:
 def losses_of_votes(
     arena: Arena, result: RunResult, y: np.ndarray, truth: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the losses of rows behind the cut, of greedy votes without twins, with two, with all, with no others."""
+    """Return the losses of rows behind the cut, of greedy votes: no twins, two, all, only twins, with two others."""
     boosters = [name for name in arena.members if name != "linear"]
     votes = {
         "without": list(arena.members),
         "two twins": [*arena.members, *(name + DATED for name in arena.twins)],
         "all twins": [*arena.members, *(name + DATED for name in boosters)],
         "twins alone": ["linear", *(name + DATED for name in boosters)],
+        "twins and two": ["linear", *(name + DATED for name in boosters), *arena.twins],
     }
     task = Task("regression") if arena.is_value else Task("binary", (0, 1))
     metric = METRICS["rmse" if arena.is_value else "log_loss"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stackfeat.engine.schedule import Deadlines
+from stackfeat.members.boosters import booster_of
 from stackfeat.members.construct import is_tree_model
 from stackfeat.registry.quantile_learners import learns_quantiles
 from stackfeat.registry.source import find_module
@@ -67,7 +68,7 @@ SPENT = 2.0
 What does not fit would keep out better members that cost more."""
 
 DATED = "_dated"
-"""Behind the name of a member: its twin, which reads the column that folds follow too. Votes choose by later rows."""
+"""Behind the name of a member that reads the column that folds follow too. Votes choose by later rows."""
 
 DATE = "date"
 """The input that has this column alone."""
@@ -163,7 +164,7 @@ class Portfolio:
         return cls(values["members"], tuple(values["bands"]))
 
     def about(self, name: str) -> Mapping[str, Any]:
-        """Return what is known of a member; of a twin that reads the date too, of its original."""
+        """Return what is known of a member; of one that reads the date, what is known of it without."""
         return self.members[name.removesuffix(DATED)]
 
     def is_there(self, name: str) -> bool:
@@ -175,8 +176,16 @@ class Portfolio:
         """Return the members of the first band that a table is in, as far as they are installed."""
         band = next(band for band in self.bands if table.suits(band))
         names = [name for name in band["members"] if self.is_there(name) and self.learns(name, table)]
-        twins = band["dated"] if table.is_dated else []
-        return [one for name in names for one in ([name, name + DATED] if name in twins else [name])]
+        if not table.is_dated:
+            return names
+        return [one for name in names for one in self._dated(name, name in band["twins"], table)]
+
+    def _dated(self, name: str, has_twin: bool, table: Table) -> list[str]:
+        """Return a member where one may read the date: boosting does, and some of it without the date too."""
+        path = self.options(name, table).get("estimator")
+        if path is None or booster_of(path) is None:
+            return [name]
+        return [name + DATED, name] if has_twin else [name + DATED]
 
     def learns(self, name: str, table: Table) -> bool:
         """Whether a member can learn the task of a table."""
@@ -217,6 +226,10 @@ class Portfolio:
         budget = _budget(preset, table, limit)
         order = self.order(table)
         costs = {name: self.seconds(name, table) for name in order}
+
+        def is_twin(name: str) -> bool:
+            return name + DATED in costs
+
         n_repeats = 1 if table.in_time or table.n_rows >= REPEATED_ROWS else REPEATS[preset]
         has_more = preset == "best" and limit is not None
         if has_more and not table.in_time:
@@ -225,10 +238,10 @@ class Portfolio:
         costs = {name: seconds * n_repeats for name, seconds in costs.items()}
         taken: list[str] = []
         for name in order:
-            if name.endswith(DATED):
-                has_room = name.removesuffix(DATED) in taken
+            if is_twin(name):
+                has_room = name + DATED in taken
             else:
-                has_room = sum(not one.endswith(DATED) for one in taken) < MOST[preset]
+                has_room = sum(not is_twin(one) for one in taken) < MOST[preset]
             if has_room and costs[name] <= budget:
                 taken.append(name)
                 budget -= costs[name]
@@ -288,9 +301,9 @@ def written_members(
         n_nets += "net" in options
         says = portfolio.about(name)["says"]
         if table.is_dated:
-            is_twin = name.endswith(DATED)
-            options["inputs"] = ["table", DATE] if is_twin else ["table"]
-            says = f"{name.removesuffix(DATED)} that reads the date too" if is_twin else says
+            reads = name.endswith(DATED)
+            options["inputs"] = ["table", DATE] if reads else ["table"]
+            says = f"reads the date too; {says}" if reads else says
         lines = {key: _flow(value) for key, value in options.items()}
         yield name, says, lines, "net" in options and n_nets <= n_tapped
 

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 
 from stackfeat.config import portfolio as module
 from stackfeat.config.portfolio import PRESETS, Portfolio, Table
+from stackfeat.members.boosters import booster_of
 
 SMALL = Table(600, 10, 2, "binary")
 USUAL = Table(15_000, 20, 0, "regression")
@@ -25,7 +26,7 @@ def test_bands_name_members_once_and_the_last_takes_every_table() -> None:
     assert set(listed) == set(portfolio.members) - {"stacked"}
     for band in portfolio.bands:
         assert len(set(band["members"])) == len(band["members"])
-    assert set(portfolio.bands[-1]) == {"says", "members", "dated"}
+    assert set(portfolio.bands[-1]) == {"says", "members", "twins"}
 
 
 @pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
@@ -109,18 +110,23 @@ def test_spare_time_goes_to_assignments_of_folds_and_then_to_seeds() -> None:
 
 
 @pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
-def test_a_twin_that_reads_the_date_follows_its_original_and_costs_as_much(table: Table) -> None:
+def test_boosting_reads_the_date_and_some_of_it_does_without_too(table: Table) -> None:
     portfolio = Portfolio.load()
     plain, dated = replace(table, in_time=True), replace(table, in_time=True, is_dated=True)
-    order = portfolio.order(dated)
-    twins = [name for name in order if name.endswith(module.DATED)]
-    assert len(twins) == 2 and not set(twins) & set(portfolio.order(plain))
+    order, names = portfolio.order(dated), portfolio.order(plain)
+    readers = [name for name in order if name.endswith(module.DATED)]
+    originals = [name.removesuffix(module.DATED) for name in readers]
+    assert originals == [
+        name for name in names if booster_of(portfolio.options(name, plain).get("estimator", ""))
+    ]
+    assert list(dict.fromkeys(name.removesuffix(module.DATED) for name in order)) == names
+    twins = [name for name in originals if name in order]
+    assert len(twins) == 2
     for twin in twins:
-        original = order[order.index(twin) - 1]
-        assert twin == original + module.DATED
-        assert portfolio.options(twin, dated) == portfolio.options(original, dated)
-        assert portfolio.seconds(twin, dated) == portfolio.seconds(original, dated)
-    assert [name for name in order if name not in twins] == portfolio.order(plain)
+        assert order[order.index(twin) - 1] == twin + module.DATED
+    for reader, original in zip(readers, originals, strict=True):
+        assert portfolio.options(reader, dated) == portfolio.options(original, plain)
+        assert portfolio.seconds(reader, dated) == portfolio.seconds(original, plain)
 
 
 @pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
@@ -129,10 +135,11 @@ def test_twins_come_beside_their_originals_and_take_no_place_but_cpu(
     table: Table, limit: float | None
 ) -> None:
     portfolio, dated = Portfolio.load(), replace(table, in_time=True, is_dated=True)
+    order = set(portfolio.order(dated))
     for preset in PRESETS:
         members = portfolio.chosen(preset, dated, limit).members
-        twins = [name for name in members if name.endswith(module.DATED)]
-        assert {name.removesuffix(module.DATED) for name in twins} <= set(members)
+        twins = {name for name in members if name + module.DATED in order}
+        assert {name + module.DATED for name in twins} <= set(members), "none does without the date alone"
         assert len(members) - len(twins) <= module.MOST[preset]
     spent = sum(portfolio.seconds(name, dated) for name in portfolio.chosen("good", dated).members)
     assert spent <= PRESETS["good"] * module.MOST_AS_LARGE
