@@ -131,7 +131,7 @@ def test_boosting_reads_the_date_and_some_of_it_does_without_too(table: Table) -
 
 @pytest.mark.parametrize("table", [SMALL, USUAL, MANY, LARGE])
 @pytest.mark.parametrize("limit", [None, *LIMITS])
-def test_twins_come_beside_their_originals_and_take_no_place_but_cpu(
+def test_who_does_without_the_date_comes_beside_who_reads_it_and_takes_no_place_but_cpu(
     table: Table, limit: float | None
 ) -> None:
     portfolio, dated = Portfolio.load(), replace(table, in_time=True, is_dated=True)

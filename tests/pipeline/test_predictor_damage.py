@@ -188,10 +188,12 @@ def files_of(project: Project, kind: str) -> list[Path]:
 
 
 def damage_kind(project: Project, kind: str, n: int, n_files: int) -> None:
-    """Spread damages over a few files of a kind."""
+    """Spread damages over a few files of a kind, those that are read first in as many parts of their list."""
     paths = files_of(project, kind)
-    read = [path for path in paths if is_read(project, path)]
-    chosen = read[:: -(-len(read) // n_files)]
+    step = -(-len(paths) // n_files)
+    parts = [paths[start : start + step] for start in range(0, len(paths), step)]
+    found = [next((path for path in part if is_read(project, path)), None) for part in parts]
+    chosen = [path for path in found if path is not None]
     said = [
         line
         for seed, path in enumerate(chosen)
