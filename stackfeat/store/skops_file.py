@@ -148,12 +148,16 @@ def _skops_io() -> Any:
 def _ask_once(skops: Any) -> None:
     """Let skops ask boosters for their state once, for which they write out all trees.
 
-    It asks every object how it is built anew, too, which plain Python answers with the state.
+    It asks every object how it is built anew, too, which plain Python answers with the state. A version of skops that
+    has no such place does it twice.
     """
+    writers = getattr(getattr(skops, "_persist", None), "_get_state", None)
+    if not hasattr(writers, "registry"):
+        return
     for library in ("lightgbm", "xgboost"):
         kind = getattr(sys.modules.get(library), "Booster", None)
-        if kind is not None and kind not in skops._persist._get_state.registry:
-            skops._persist._get_state.register(kind)(_state_node)
+        if kind is not None and kind not in writers.registry:
+            writers.register(kind)(_state_node)
 
 
 def _state_node(value: Any, context: Any) -> dict[str, Any]:

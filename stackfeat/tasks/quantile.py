@@ -27,7 +27,6 @@ SAME_LEVEL = 1e-9
 LEAST_HALF = 0.05
 """Of the distance between the outer quantiles: the middle one counts as no nearer to either of them."""
 
-
 MOST_OFF = 0.02
 """As a share of the targets: so far from its level coverage may be, or a standard error where rows are few."""
 
@@ -157,7 +156,7 @@ class Quantile(Regression):
             inside &= prediction[:, 0] <= y
         error = np.sqrt(wanted * (1.0 - wanted) / len(y))
         off = abs(inside.mean() - wanted) / max(MOST_OFF, error)
-        return int(np.ceil(np.log2(max(off, 1.0))))
+        return int(np.ceil(np.log2(max(off, 1.0)) - SAME_LEVEL))
 
     def at_level(self, prediction: np.ndarray, level: float) -> np.ndarray | None:
         low, high = self.place_of((1.0 - level) / 2.0), self.place_of((1.0 + level) / 2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,15 @@ def test_a_booster_writes_its_trees_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Booster, "model_to_string", counted)
     skops_file.save_object(fitted)
     assert written == [fitted.booster_]
+
+
+@pytest.mark.parametrize("skops", [SimpleNamespace(), SimpleNamespace(_persist=SimpleNamespace())])
+def test_a_skops_of_other_private_names_saves_all_the_same(
+    skops: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skops.dumps = importlib.import_module("skops.io").dumps
+    monkeypatch.setattr(skops_file, "_skops_io", lambda: skops)
+    assert skops_file.unsaveable(LogisticRegression()) is None
 
 
 class Own(LogisticRegression):
