@@ -151,7 +151,7 @@ def _ask_once(skops: Any) -> None:
     It asks every object how it is built anew, too, which plain Python answers with the state. A version of skops that
     has no such place does it twice.
     """
-    writers = getattr(getattr(skops, "_persist", None), "_get_state", None)
+    writers: Any = getattr(getattr(skops, "_persist", None), "_get_state", None)
     if not hasattr(writers, "registry"):
         return
     for library in ("lightgbm", "xgboost"):
