@@ -57,13 +57,9 @@ def watch(
 
 def _words(state: RunState, how: str) -> str:
     """Return the last words about a run."""
-    if how in ("killed", "interrupted"):
-        return continued(state.cut_short())
-    end = state.end
-    if end is None:
-        return how
-    if end.error is not None:
-        return f"failed with exit code {end.exit_code}: {continued(end.error)}"
+    end, short = state.end, state.cut_short()
+    if short or end is None:
+        return continued(short) or how
     files = "".join(f"\n{name + ':':<13}{one_line(file)}" for name, file in end.files.items())
     score = "" if end.score is None or end.se is None else f", {state.metric} {with_error(end.score, end.se)}"
     return f"done in {end.seconds:.0f} s: {one_line(str(end.submitted))} is submitted{score}{files}"

@@ -161,11 +161,13 @@ class RunState:
         return "killed" if is_here and not _lives(self.run.pid) else "running"
 
     def cut_short(self) -> str:
-        """Return what ended a run before its time, and what to do; "" where it runs, or ended by itself."""
+        """Return what ended a run before its time, and what to do; "" where it runs, or is done."""
         how = self.how()
-        if how not in ("killed", "interrupted"):
+        if how in ("running", "done"):
             return ""
         said = how if self.end is None else self.end.error or how
+        if self.end is not None and how == "failed":
+            return f"failed with exit code {self.end.exit_code}: {said}"
         return f"{said}; finished jobs are stored: run the same command to go on"
 
     def _plan(self, event: Planned) -> None:

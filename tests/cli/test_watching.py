@@ -118,7 +118,7 @@ def test_after_its_end_nothing_runs_and_what_was_done_counts(
     assert found["percent"] == 75.0, "three of four jobs that take the same time"
 
 
-def test_the_list_of_runs_says_what_interrupted_one(plain: Project) -> None:
+def test_the_list_of_runs_says_what_cut_one_short(plain: Project) -> None:
     mark = plain.run_folder / "run.json"
     found = find_run_file(plain.run_folder)
     assert found is not None
@@ -128,6 +128,8 @@ def test_the_list_of_runs_says_what_interrupted_one(plain: Project) -> None:
     said = plain.cli("runs", plain.run_folder).out
     assert "interrupted by SIGINT; finished jobs are stored: run the same command to go on" in said
     assert "a run works on it" not in said
+    write(plain.run_folder, started(os.getpid()), PLAN, RunDone(3, 1.0, error="a column is missing"))
+    assert "failed with exit code 3: a column is missing" in plain.cli("runs", plain.run_folder).out
     write(plain.run_folder, started(os.getpid()), PLAN)
     assert "a run works on it, or was killed" in plain.cli("runs", plain.run_folder).out
 
