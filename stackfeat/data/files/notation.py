@@ -36,6 +36,8 @@ _UNIT = re.compile(rf"(?:{'|'.join(_CODES)}|[%‰])|[^\w\s.,'()+\-]")
 _WORD = r"(?![eE][0-9])[^\W\d_]{1,6}(?:/[^\W\d_]{1,4})?[23²³]?"
 _WORD_UNIT = re.compile(rf"[+\-\u2212]?[0-9][0-9.,'\s]*?\s*({_WORD})")
 """A number with one word behind it; 12e3 has none."""
+_LARGE_GROUPS = re.compile(r"[0-9]{2}[.,][0-9]{3}(?![0-9])")
+"""Two digits before the last three: with a decimal mark between them an amount from ten on with three decimals."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _OF_NUMBERS = "0123456789eE+-"
 _MOST_LOOKED_AT = 2_000
@@ -257,7 +259,14 @@ def _read(
     for way, numbers in read.items():
         if None not in numbers:
             fitting.setdefault(tuple(map(float, filter(None, numbers))), way)
-    return Look(name, counts, tuple(fitting.values()), nearest, words, odd, n_numbers[nearest])
+    found = _of_money(texts, list(fitting.values()))
+    return Look(name, counts, found, nearest, words, odd, n_numbers[nearest])
+
+
+def _of_money(texts: Sequence[str], ways: Sequence[Notation]) -> tuple[Notation, ...]:
+    """Return the ways that money may be meant in: `$21,992` is no 21.992, as three decimals are of small prices."""
+    is_money = len(ways) > 1 and _is_currency(ways[0].unit) and any(map(_LARGE_GROUPS.search, texts))
+    return tuple(way for way in ways if way.thousands) if is_money else tuple(ways)
 
 
 def _is_promising(texts: Sequence[str]) -> bool:
@@ -293,4 +302,8 @@ def _common_unit(texts: Sequence[str]) -> str:
 
 
 def _is_unit(text: str) -> bool:
-    return text in ("%", "‰", *_CODES) or unicodedata.category(text) == "Sc"
+    return text in ("%", "‰") or _is_currency(text)
+
+
+def _is_currency(text: str) -> bool:
+    return text in _CODES or (len(text) == 1 and unicodedata.category(text) == "Sc")

@@ -154,6 +154,32 @@ def test_thousands_that_may_be_decimals_are_never_guessed(tmp_path: Path) -> Non
         np.testing.assert_allclose(found * factor, [float(text.replace(",", "")) for text in AMBIGUOUS])
 
 
+MONEY = {"dollars": "${:,}", "a code": "{:,} USD", "euros": "{:,} €"}
+
+
+@pytest.mark.parametrize("write", MONEY.values(), ids=MONEY)
+@pytest.mark.parametrize("mark", [",", "."])
+def test_whole_amounts_of_money_have_thousands_and_say_so_of_their_file(
+    write: str, mark: str, tmp_path: Path
+) -> None:
+    amounts = [900 + 370 * i for i in range(60)]
+    miles = [text.replace(",", mark) for text in AMBIGUOUS]
+    written(tmp_path, [write.format(amount).replace(",", mark) for amount in amounts], ";", a=miles)
+    train = read(tmp_path).train
+    np.testing.assert_array_equal(numbers(train), amounts)
+    if mark == ",":
+        np.testing.assert_array_equal(numbers(train, "a"), [int(text.replace(",", "")) for text in AMBIGUOUS])
+
+
+def test_small_amounts_of_money_may_have_three_decimals(tmp_path: Path) -> None:
+    written(tmp_path, [f"{text} €" for text in AMBIGUOUS], ";")
+    with pytest.raises(DataError, match=r"'1,100 €' may be 1.100"):
+        read(tmp_path)
+    points = [text.replace(",", ".") for text in AMBIGUOUS]
+    written(tmp_path, [f"${text}" for text in points])
+    np.testing.assert_allclose(numbers(read(tmp_path).train), [float(text) for text in points])
+
+
 @pytest.mark.parametrize(
     ("other", "factor"),
     [
