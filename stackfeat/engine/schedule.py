@@ -41,6 +41,9 @@ OVERRUN_SHARE, OVERRUN_SECONDS = 0.05, 10.0
 FAR_LONGER = 5.0
 """Times the mean of its member's other folds after which a job is taken to hang."""
 
+START_SECONDS = 10.0
+"""What a job may take in any case as long as none is done, up to half of the time: a worker must start for it."""
+
 CHEAP = 2
 
 
@@ -151,6 +154,7 @@ class Schedule:
         self._stored = stored or Progressed()
         self._n_begun = 0
         self._awaited: str | None = None
+        self._given_up: _Member | None = None
         self.notes: list[str] = []
 
     @property
@@ -247,16 +251,25 @@ class Schedule:
         return next((member for member in self._members if member.waiting and not member.is_out), None)
 
     def _in_the_way(self, now: float) -> Sequence[str]:
-        """Return a job that hangs, or whose member cannot be done in time, where others wait for its context."""
+        """Return a job that hangs, or whose member cannot be done in time, where others wait for its context.
+
+        As long as no job is done, a machine that is slow to start looks the same: jobs then get `START_SECONDS`, and
+        one member alone is given up. Another would have to start anew in the little that is left.
+        """
         running = list(self._running())
         if len(running) < self._n_parallel:
             return ()
+        knows_pace = any(member.measured for member in self._members)
         for member, key, began in running:
             window = self.deadline - began
             allowed = window / (1 + max(1.0, len(member.waiting) / self._n_parallel))
             if member.measured:
                 allowed = max(allowed, FAR_LONGER * member.seconds)
+            if not knows_pace:
+                is_first = self._given_up in (None, member)
+                allowed = max(allowed, min(START_SECONDS, window / 2)) if is_first else math.inf
             if now - began > allowed and self._next(now, besides=member) is not None:
+                self._given_up = self._given_up or member
                 return (key,)
         return ()
 

@@ -45,8 +45,12 @@ def simulate(
     starts_at: float = 0.0,
     stored: Progressed = NOTHING,
     done_before: Mapping[str, float] | None = None,
+    start_seconds: float = 0.0,
 ) -> Machine:
-    """Run N_FOLDS folds of every member, each of which takes some seconds; `done_before`: one fold less."""
+    """Run N_FOLDS folds of every member, each of which takes some seconds; `done_before`: one fold less.
+
+    A worker takes `start_seconds` before its first job, and another one where a job was ended.
+    """
     ranks, machine = ranks or {}, Machine(n_workers, starts_at)
     names = [f"{name} {k}" for name in seconds for k in range(N_FOLDS - (name in (done_before or {})))]
     jobs = [Job(name.split()[0], 0, int(name.split()[1]), (SimpleNamespace(key=name),)) for name in names]
@@ -62,17 +66,22 @@ def simulate(
             stored=stored,
         )
         running: dict[str, float] = {}
+        ends: dict[str, float] = {}
+        n_warm = 0
         while True:
             while len(running) < n_workers and (key := schedule.take()) is not None:
+                is_warm, n_warm = n_warm > 0, max(0, n_warm - 1)
                 running[key] = machine.now
+                ends[key] = machine.now + seconds[key.split()[0]] + (0 if is_warm else start_seconds)
             if not running:
                 break
             for key in schedule.overdue():
                 machine.ended.append(key)
                 del running[key]
                 schedule.ended(key, 0.0, well=False)
-            for key in [k for k, began in running.items() if machine.now >= began + seconds[k.split()[0]]]:
+            for key in [k for k in running if machine.now >= ends[k]]:
                 machine.done.append(key)
+                n_warm += 1
                 schedule.ended(key, machine.now - running.pop(key), well=True)
             machine.now += 0.25
             assert machine.now < 1e5, "this run would never end"
@@ -158,7 +167,18 @@ def test_a_rerun_in_which_nothing_fits_computes_folds_for_the_next() -> None:
 
 def test_a_run_with_nothing_to_submit_uses_its_time_for_the_next() -> None:
     machine = simulate({"a": 8, "b": 9}, 24, ranks={"a": NET, "b": NET})
-    assert machine.ended == ["a 0"] and machine.done == ["b 0", "b 1", "b 2"]
+    assert machine.ended == [] and machine.done == ["a 0", "b 0", "a 1", "a 2"]
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_machine_that_is_slow_to_start_does_not_make_a_run_give_up_one_member_after_another(
+    n_workers: int,
+) -> None:
+    members = dict.fromkeys("abcdefgh", 0.5)
+    machine = simulate(members, 6, n_workers, ranks={"a": QUICK}, start_seconds=7)
+    assert machine.whole and machine.ended == []
+    machine = simulate(members, 6, n_workers, ranks={"a": QUICK}, start_seconds=9)
+    assert {key.split()[0] for key in machine.ended} == {"a"} and machine.done[0] == "b 0"
 
 
 def test_time_is_kept_for_what_comes_after_only_once_there_is_something_to_keep_it_for() -> None:
