@@ -43,13 +43,15 @@ def config_of(
             f"a training file needs --target COLUMN, the column to predict; got {path} alone; name it, or give a "
             "config"
         )
+    from stackfeat.config.guessed import OF_INIT, naming
     from stackfeat.config.scaffold import Wishes
     from stackfeat.pipeline.fit import config_of_files
 
     told = {name: of_file[f"--{name}"] for name in ("metric", "limit", "query")}
     preset, task = str(of_file["--preset"] or "good"), of_file["--task"]
     wishes = Wishes(task=None if task is None else str(task), preset=preset, **told)
-    loaded, _ = config_of_files(path, target, of_file["--test"], None, wishes, Path.cwd(), overrides)
+    with naming(OF_INIT):
+        loaded, _ = config_of_files(path, target, of_file["--test"], None, wishes, Path.cwd(), overrides)
     return loaded
 
 

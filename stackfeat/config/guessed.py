@@ -27,6 +27,12 @@ _IN_CONFIG = {
     **{"--task": "task", "--metric": "metric", "--limit": "limits.time"},
 }
 
+OF_INIT = {
+    f"--{name}": f"--{name} of stackfeat init"
+    for name in ("id", "group", "time", "encoding", "sample-submission")
+}
+"""What `init` can be told, and those cannot that guess a config and run it at once."""
+
 _SAID = ("# left out, ", "# doubtful: ")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stackfeat.config.guessed import guesses_of, naming
+from stackfeat.config.guessed import OF_INIT, guesses_of, naming
 from stackfeat.config.load import LoadedConfig, config_from_dict
 from stackfeat.config.run_config import RunConfig
 from stackfeat.config.scaffold import Wishes, folders_outside, scaffold_config
@@ -36,6 +36,7 @@ PRESETS = ("quick", "good", "best")
 FRAMES = Path(".stackfeat") / "frames"
 """Where frames are kept that a run was given, so that it can be repeated."""
 _NAMES = {
+    **OF_INIT,
     **{f"--{name}": name for name in ("target", "metric", "limit", "test", "task", "query")},
     "--group": "groups",
 }

@@ -127,6 +127,15 @@ def test_a_result_shows_itself_and_holds_what_it_found(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_options_that_init_alone_has_are_named_as_its_own(folder: Path) -> None:
+    path = folder / "towns.csv"
+    path.write_bytes("town,y\nKöln,1\nUlm,0\n".encode("latin-1"))
+    with pytest.raises(DataError, match="set --encoding of stackfeat init, such as"):
+        sf.fit("towns.csv", target="y", verbose=False)
+    ran = Folder(folder).cli("run", "towns.csv", "--target", "y")
+    assert ran.code == 3 and "set --encoding of stackfeat init, such as" in ran.err
+
+
 def test_groups_are_a_column_or_an_array(folder: Path) -> None:
     frame = pd.read_csv("train.csv")
     groups = np.arange(120) // 4
