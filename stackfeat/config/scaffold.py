@@ -325,7 +325,7 @@ def _judge_skew(draft: _Draft, targets: Mapping[str, pd.Series]) -> None:
 
 def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, wishes: Wishes) -> None:
     """Leave out what cannot be learnt from, find groups, dates and names of rows."""
-    from stackfeat.data.schema.column_types import prose_columns, type_columns
+    from stackfeat.data.schema.column_types import RoleCells, prose_columns, type_columns
     from stackfeat.data.schema.number_texts import NumberTexts
 
     train = options.train
@@ -338,7 +338,10 @@ def _look_at_columns(draft: _Draft, frame: pd.DataFrame, options: DataOptions, w
         raise DataError(f"{train}: there must be columns to learn from besides the target; got none")
     draft.texts = {name: _kind_of_text(frame[name]) for name in prose_columns(frame[names])}
     options = options.model_copy(update={"types": draft.texts})
-    typed = type_columns(frame, names, options, train, NumberTexts(frame, options))
+    texts = NumberTexts(frame, options)
+    # A target of $21,992 says what the comma is in other columns, here as when the file is loaded.
+    RoleCells.of_roles(texts, options.targets, {}, task_class(draft.task), str(train))
+    typed = type_columns(frame, names, options, train, texts)
     for name, reason in typed.left_out.items():
         draft.leave_out(_REASONS.get(reason, reason), name)
     columns = {name: column for name, (column, _) in typed.columns.items()}

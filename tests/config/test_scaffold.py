@@ -530,6 +530,15 @@ def test_folders_that_a_config_may_not_lead_to_by_itself_are_named(
     assert folders_outside([inside, outside, link], project) == [Path("../data")]
 
 
+def test_a_target_says_what_a_comma_is_in_other_columns(tmp_path: Path) -> None:
+    miles: list[object] = [f'"{7000 + 137 * i:,}"' for i in range(120)]
+    prices: list[object] = [f'"${9000 + 310 * i:,}"' for i in range(120)]
+    path = table(tmp_path / "t.csv", miles=miles, y=prices)
+    text = scaffold_config(path, "y")
+    config = loaded(tmp_path, text)
+    assert config.task == "regression" and not config.data.drop, text
+
+
 def test_the_remedy_for_another_encoding_is_an_option_of_init(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", city=["Köln", "Ulm"] * 60)
     path.write_bytes(path.read_text("utf-8").encode("latin-1"))
