@@ -103,6 +103,10 @@ def _can_be_read(values: Mapping[str, Any], data: Mapping[str, Any], allowed: Al
     files = [name for name in named if name is not None]
     if named[0] is None or not _are_columns(data.get("target")) or values.get("task", "binary") not in TASKS:
         return False
+    if not all(
+        isinstance(data.get(role), str | None) for role in ("id", "group", "time", "query", "encoding")
+    ):
+        return False
     return all(
         isinstance(name, str) and (name.startswith(BUILTIN) or allowed.file_problem(name) is None)
         for name in files

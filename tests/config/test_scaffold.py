@@ -58,6 +58,13 @@ def test_the_task_is_guessed_from_the_target(folder: Path, name: str, task: str)
     assert config.data.test == f"sklearn:{name}"
 
 
+@pytest.mark.parametrize("role", ["id", "group", "time", "query", "encoding"])
+def test_a_role_that_is_no_name_of_a_column_is_said_without_levels_too(role: str, tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "x,y", [f"{i},{i % 2}" for i in range(100)])
+    with pytest.raises(ConfigError, match=rf"data\.{role}"):
+        loaded(tmp_path, f"data: {{train: t.csv, target: y, {role}: {{a: 1}}}}\nmetric: roc_auc\n")
+
+
 def test_few_whole_numbers_are_classes_and_many_are_values(tmp_path: Path) -> None:
     few = write(tmp_path / "few.csv", "x,y", [f"{i},{i % 5}" for i in range(100)])
     many = write(tmp_path / "many.csv", "x,y", [f"{i},{i}" for i in range(100)])

@@ -335,6 +335,14 @@ def test_a_feature_that_is_called_like_an_id_is_never_silent(
     assert not [one for one in recwarn.list if "differs in every row" not in str(one.message)]
 
 
+@pytest.mark.parametrize("type_", ["text", "words"])
+def test_texts_that_are_called_like_an_id_are_told_as_well(type_: str, tmp_path: Path) -> None:
+    """Their values are texts, of which none is a number and some are missing."""
+    rows = "".join(f"{'a b' if i % 3 else ''} c{i % 7},{i % 5},{i % 2}\n" for i in range(39)) + ",1,0\n"
+    with pytest.warns(DataWarning, match="'uuid' is called like the names of rows.*stand in more than one"):
+        _load(tmp_path, f"uuid,a,y\n{rows}", types={"uuid": type_})
+
+
 def test_names_of_customers_that_come_back_are_a_note(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -42,8 +42,13 @@ def prepare(name: str, folder: Path) -> None:
         return
     frame = pd.read_parquet(REAL / name / "data.parquet")
     is_test = (frame["split"] == "test").to_numpy()
-    target = frame[module.find_targets(frame)[0]]
-    codes = pd.factorize(target)[0] if target.nunique() < 30 else np.zeros(len(frame), dtype=int)
+    targets = frame[module.find_targets(frame)]
+    if targets.shape[1] > 1 and targets[~is_test].isin([0, 1]).all(axis=None):
+        # By the rarest of its labels, so that each label is there.
+        codes = targets.where(targets == 1, 2).mul(targets.mean() + 1).to_numpy().argmin(axis=1)
+    else:
+        target = targets.iloc[:, 0]
+        codes = pd.factorize(target)[0] if target.nunique() < 30 else np.zeros(len(frame), dtype=int)
     # Of a table in time order a stretch of every so many rows, so that all times are there.
     frame.iloc[chosen(is_test, codes, None)].to_parquet(few / "data.parquet")
     module.prepare(few / "data.parquet", folder / "work" / name)

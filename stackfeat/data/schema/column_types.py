@@ -114,8 +114,7 @@ class TypedColumns:
             is_name = _ROW_NAME.fullmatch(name) is not None
             if not is_name and not _LIKE_ROW_NAME.search(name):
                 continue
-            counts = np.unique(values[~np.isnan(values)], return_counts=True)[1]
-            n_doubled = int((counts > 1).sum())
+            n_doubled = int((pd.Series(np.ravel(values)).value_counts() > 1).sum())
             said = f"{quoted(name)} is called like the names of rows, but is read as a feature"
             if n_doubled:
                 said += f": {n_doubled} of its values stand in more than one row"
