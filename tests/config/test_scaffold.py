@@ -58,6 +58,16 @@ def test_the_task_is_guessed_from_the_target(folder: Path, name: str, task: str)
     assert config.data.test == f"sklearn:{name}"
 
 
+@pytest.mark.parametrize(("task", "said"), [("quantile", True), (None, False)])
+def test_what_comes_first_among_equals_is_said_of_quantiles(
+    task: str | None, said: bool, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "t.csv", "x,y", [f"{i % 17},{i * 1.37:.2f}" for i in range(100)])
+    text = scaffold_config(path, "y", wishes=Wishes(task=task))
+    submit = next(line for line in text.splitlines() if line.startswith("submit:"))
+    assert ("the nearest to its levels, then greedy" in submit) == said
+
+
 @pytest.mark.parametrize("role", ["id", "group", "time", "query", "encoding"])
 def test_a_role_that_is_no_name_of_a_column_is_said_without_levels_too(role: str, tmp_path: Path) -> None:
     write(tmp_path / "t.csv", "x,y", [f"{i},{i % 2}" for i in range(100)])
