@@ -136,6 +136,7 @@ def test_options_that_init_alone_has_are_named_as_its_own(folder: Path) -> None:
     assert ran.code == 3 and "set --encoding of stackfeat init, such as" in ran.err
 
 
+@pytest.mark.usefixtures("few")
 def test_groups_are_a_column_or_an_array(folder: Path) -> None:
     frame = pd.read_csv("train.csv")
     groups = np.arange(120) // 4
